@@ -103,7 +103,7 @@ class Proof(TypedDict):
 
 def file_of(folder: Place, proof: Proof) -> Place:
     """Where a proof is."""
-    at = proof["started_at"].replace(":", "").replace("-", "")[:19]
+    at = proof["started_at"].replace(":", "").replace("-", "").partition("+")[0]
     return folder / f"{proof['dataset']}-{proof['user_hash'][:16]}-{at}.json"
 
 

@@ -52,6 +52,12 @@ REWRITES = "rewrites"
 """In the metadata of a commit that copies days and makes none: why, in words."""
 
 
+def is_rewrite(said: Metadata) -> bool:
+    """Whether a commit has copied days and made none, by what the log says of it."""
+    # The erasures of earlier versions do not say why.
+    return REWRITES in said or said.get("job") == "forget"
+
+
 class ConflictError(ValueError):
     """Another job has replaced a day since this one began; a new try starts from its rows."""
 

@@ -11,7 +11,7 @@ import datetime
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from features.lake.snapshot import listed
 from features.places import Place, put_new, put_whole
@@ -101,13 +101,22 @@ def _read(file: Place) -> Erased:
         return Erased(
             id_hash=str(found["id_hash"]),
             until=until,
-            examples=[ErasedExamples(**part) for part in found["examples"]],
+            examples=_examples(found),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"erased user {file}: cannot be read ({error!r}); repair it: while it is so, nothing "
             "is ingested, for the user's rows could come back"
         ) from error
+
+
+def _examples(found: Mapping[str, object]) -> list[ErasedExamples]:
+    rows = found["examples"]
+    if isinstance(rows, list):
+        return [ErasedExamples(**part) for part in rows]
+    # Files of earlier versions have the sum of all erasures.
+    version = int(str(found["examples_version"]))
+    return [ErasedExamples(erasure="", rows=int(str(rows)), version=version)] if rows else []
 
 
 def _file(lake: Place, user_hash: str) -> Place:

@@ -142,7 +142,10 @@ class Snapshot:
 
     def history(self) -> list[dict[str, object]]:
         """What the log says of each version, the newest first: job, run, inputs, days, hashes."""
-        return [] if self._table is None else self._table.history()
+        found = [] if self._table is None else self._table.history()
+        # delta-rs lists later versions, too, and numbers all from this one downwards.
+        later = max(0, -found[-1]["version"]) if found else 0
+        return [{**one, "version": one["version"] + later} for one in found[later:]]
 
     def made_of(self, day: datetime.date) -> Inputs | None:
         """What a day was made of, as the commit of its rows says; None: that does not say it."""

@@ -3,7 +3,7 @@
 import datetime
 
 from features.datasets.readers import reader_of
-from features.lake.commit import REWRITES
+from features.lake.commit import is_rewrite
 from features.lake.day_rows import Inputs
 from features.lake.lake import ONE_DAY, Lake
 from features.places import Place
@@ -59,6 +59,6 @@ def _commit_of(lake: Lake, table: str, day: datetime.date) -> dict[str, object]:
     for one in lake.snapshot(table).history():
         made = one.get("content_hashes")
         # Who erases a user rewrites a day, and makes nothing.
-        if isinstance(made, dict) and str(day) in made and REWRITES not in one:
+        if isinstance(made, dict) and str(day) in made and not is_rewrite(one):
             return one
     return {}

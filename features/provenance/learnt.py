@@ -12,6 +12,7 @@ import datetime
 import json
 from collections.abc import Mapping, Sequence
 
+from features.lake.commit import Metadata, is_rewrite
 from features.lake.day_rows import Partition
 from features.lake.snapshot import Snapshot, listed, snapshot
 from features.places import Place, put_whole
@@ -64,6 +65,26 @@ class Learnt:
             if step.table == EXAMPLES:
                 found |= step.days
         return found
+
+    @property
+    def versions(self) -> dict[datetime.date, int]:
+        """Of the same days the version of the examples that was read; -1 where it is not known."""
+        return {
+            day: -1 if step.version is None else step.version
+            for step in self.steps
+            if step.table == EXAMPLES
+            for day in step.days
+        }
+
+    @property
+    def known_since(self) -> datetime.date:
+        """The first day of which it says whether it was learnt.
+
+        Of a line whose oldest checkpoints went before there were records, the first of the others.
+        """
+        is_whole = not self.steps or self.steps[0].parent is None
+        earliest = datetime.date.min
+        return earliest if is_whole else min([*self.rows, *self.judged], default=earliest)
 
 
 def rows_of(part: Partition) -> str:
@@ -139,20 +160,42 @@ def mended_first(known: Sequence[Learnt], newest: Snapshot) -> list[Learnt]:
 
     Returns:
         The same. Where the newest has learnt days that were made again since, those come first that
-        have learnt these days again, and nothing otherwise; later ones of these days are learnt by
+        have learnt these days since, and nothing otherwise; later ones of these days are learnt by
         who goes on from there.
     """
-    due = {*learnt_otherwise(known[0], newest)} if known else set()
+    due = learnt_otherwise(known[0], newest) if known else []
     if not due:
         return [*known]
-    mended = [one for one in known if _has_learnt_again(one, due, newest)]
+    made_in = _made_in(newest, due)
+    mended = [one for one in known if _has_learnt_again(one, made_in, newest)]
     return [*mended, *(one for one in known if one not in mended)]
 
 
-def _has_learnt_again(one: Learnt, due: set[datetime.date], newest: Snapshot) -> bool:
-    rows = one.rows
-    of_its_time = {day for day in due if rows and day <= max(rows)}
-    return bool(of_its_time) and of_its_time <= {*rows} and not learnt_otherwise(one, newest)
+def _has_learnt_again(one: Learnt, made_in: Mapping[datetime.date, int], newest: Snapshot) -> bool:
+    read = one.versions
+    of_its_time = [day for day in made_in if read and day <= max(read)]
+    # Where a change was taken back, one from before it has learnt the same rows.
+    is_since = all(read.get(day, -1) >= made_in[day] for day in of_its_time)
+    return bool(of_its_time) and is_since and not learnt_otherwise(one, newest)
+
+
+def _made_in(newest: Snapshot, days: Sequence[datetime.date]) -> dict[datetime.date, int]:
+    """The version in which each of some days got the rows that it has."""
+    history = newest.history()
+    return {day: _version_of(part, history) for day, part in newest.partitions(days).items()}
+
+
+def _version_of(part: Partition, history: Sequence[Metadata]) -> int:
+    found: int | None = None
+    for said in history:
+        days, hashes, version = (said.get(name) for name in ("days", "content_hashes", "version"))
+        if not isinstance(days, list) or str(part.day) not in days or is_rewrite(said):
+            continue
+        rows = hashes.get(str(part.day), "") if isinstance(hashes, dict) else ""
+        if found is not None and not is_as_learnt(part, rows):
+            break
+        found = version if isinstance(version, int) else None
+    return found or 0
 
 
 def newest_learnt(lake: Place) -> Learnt | None:
@@ -173,11 +216,13 @@ def unlearnt_days(lake: Place, days: Sequence[datetime.date]) -> list[datetime.d
 
     Args:
         lake: The tables of a data set.
-        days: The days to look at; those that are not there are left out.
+        days: The days to look at; left out are those that are not there, and those of which nobody
+            knows (``Learnt.known_since``).
     """
     found, one = snapshot(lake / EXAMPLES), newest_learnt(lake)
     read = {**one.judged, **one.rows} if one else {}
-    parts = found.partitions([day for day in days if found.files(day)])
+    since = one.known_since if one else datetime.date.min
+    parts = found.partitions([day for day in days if day >= since and found.files(day)])
     return [day for day, part in parts.items() if not is_as_learnt(part, read.get(day, ""))]
 
 

@@ -22,7 +22,7 @@ from features.provenance.learnt import (
 )
 from features.schema import Schema
 from features.schema.fingerprints import rows_fingerprint
-from training.checkpoint.catalog import IMMATURE, Checkpoint, CheckpointManifest, Checkpoints
+from training.checkpoint.catalog import IMMATURE, Checkpoint, Checkpoints
 
 IMMATURE_EXAMPLES = f"{EXAMPLES}_immature"
 
@@ -37,7 +37,7 @@ def record_learnt(lake: Place, schema: Schema, found: Checkpoint) -> Learnt:
     """
     manifest = found.manifest
     before = find_learnt(lake, manifest.parent) if manifest.parent else None
-    own = _own_step(lake, schema, found.name, manifest)
+    own = step_of(lake, schema, found)
     one = Learnt(
         checkpoint=found.name,
         role=manifest.role,
@@ -86,11 +86,13 @@ def rebuilt_since(lake: Place, version: int | None, parent: Checkpoint) -> list[
     return learnt_otherwise(one, snapshot(lake / EXAMPLES, version)) if one else []
 
 
-def _own_step(lake: Place, schema: Schema, name: str, manifest: CheckpointManifest) -> Step:
+def step_of(lake: Place, schema: Schema, found: Checkpoint) -> Step:
+    """What a checkpoint's own training has learnt, by its manifest; arguments as above."""
+    manifest = found.manifest
     table = IMMATURE_EXAMPLES if manifest.role == IMMATURE else EXAMPLES
     is_same = manifest.schema_fingerprint == schema.fingerprint()
     return Step(
-        by=name,
+        by=found.name,
         parent=manifest.parent,
         table=table,
         version=manifest.table_versions.get(table),

@@ -179,13 +179,16 @@ def _family(request: FamilyRequest) -> Summary:
 
 
 def _prune(request: PruneRequest) -> Summary:
+    from training.checkpoint.learnt_days import complete_records
     from training.registry.champions import prune, release_pins, release_records
 
     schema, folders = schema_of(request.dataset), (request.checkpoints, request.artifacts)
+    # What a checkpoint that goes has learnt is in the records of those after it.
+    lake = place(request.lake)
+    complete_records(lake / schema.name, Checkpoints(request.checkpoints, schema))
     found = prune(
         schema, *folders, request.tracking, keep=request.keep, anchor_days=request.anchor_days
     )
-    lake = place(request.lake)
     records = release_records(schema, *folders, lake)
     return {**found, "records": records, "unpinned": release_pins(schema, *folders, lake)}
 

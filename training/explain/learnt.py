@@ -10,6 +10,7 @@ from features.provenance.learnt import EXAMPLES, Rows, Step, find_learnt, is_as_
 from features.schema import Schema
 from training.artifact.manifest import ArtifactError, Manifest, read_manifest
 from training.checkpoint.catalog import Checkpoint, Checkpoints
+from training.checkpoint.learnt_days import step_of
 
 _SHOWN = (
     *("day", "trained_through", "recipe", "schema_fingerprint", "tables", "content_sha256"),
@@ -105,12 +106,16 @@ def learnt_by(
     names = dict.fromkeys([*manifest.parents, own])
     recorded = find_learnt(root, own)
     steps = {step.by: step for step in recorded.steps} if recorded else {}
-    line = tuple(_ancestor(known.find(name), name, root, steps.get(name)) for name in names)
+    there = {name: found for name in names if (found := known.find(name)) is not None}
+    # Where a record is missing.
+    trained = {name: one for name, one in there.items() if not one.manifest.growth}
+    steps = {name: step_of(root, schema, one) for name, one in trained.items()} | steps
+    line = tuple(_ancestor(there.get(name), name, root, steps.get(name)) for name in names)
     return LearntVersion(version=version, artifact=uri(artifact), manifest=manifest, line=line)
 
 
 def _ancestor(found: Checkpoint | None, name: str, lake: Place, step: Step | None) -> Ancestor:
-    """A checkpoint, and what the record of its descendant says that its training has learnt."""
+    """A checkpoint, and what its training has learnt, by a record or by its manifest."""
     said = Ancestor(name=name, is_there=found is not None)
     if step is not None:
         said = dataclasses.replace(

@@ -164,9 +164,14 @@ class Profiles:
         self._folder, self._schema, self._source = folder, schema, source
         self._examples = examples
 
+    @property
+    def _has_own_labels(self) -> bool:
+        """Whether rows of the source have their labels; else the examples have them later."""
+        return self._source.name == LandedExamples.name
+
     def label_day(self, day: datetime.date) -> datetime.date:
         """The newest day whose labels are final when a day has landed."""
-        if self._source.name == LandedExamples.name:
+        if self._has_own_labels:
             return day
         return day - datetime.timedelta(days=self._schema.maturity_days)
 
@@ -191,8 +196,12 @@ class Profiles:
             if kept.about.get("label_stamp") == label_stamp:
                 return kept
             # Labels have come, or are others; what was answered is as it was.
-            inputs = {key: one for key, one in kept.sketches.items() if key.feature != LABEL}
-            return self._put(path, {**kept.about, "label_stamp": label_stamp}, inputs, day)
+            others = {
+                key: one
+                for key, one in kept.sketches.items()
+                if key.feature != LABEL or self._has_own_labels
+            }
+            return self._put(path, {**kept.about, "label_stamp": label_stamp}, others, day)
         found = self._source.rows(day)
         if found is None:
             return None
@@ -223,13 +232,13 @@ class Profiles:
 
     def _label_stamp(self, day: datetime.date) -> str:
         """Content hash of the examples that have the labels; empty where none have them yet."""
-        if self._source.name == LandedExamples.name:
+        if self._has_own_labels:
             return self._source.stamp(day)
         return label_stamp(self._examples, self.label_day(day))
 
     def _labels(self, day: datetime.date) -> dict[Key, Sketch]:
         """Shares of positives by slice; of answers from the examples, where they are there."""
-        if self._source.name == LandedExamples.name or self._examples is None:
+        if self._has_own_labels or self._examples is None:
             return {}
         of = self.label_day(day)
         rows = sampled_rows(self._examples, self._examples.days(of, of), most=MOST_ROWS)

@@ -7,7 +7,8 @@ from support.features.made_lake import DAYS
 from support.lake_rows import replaced
 
 from features.erasure.rows import without_rows
-from features.lake.commit import remove
+from features.lake.commit import is_rewrite, remove
+from features.lake.compact import compact
 from features.lake.pins import pins, put_pin, remove_pin
 from features.lake.snapshot import snapshot
 from features.provenance.learnt import (
@@ -40,9 +41,12 @@ def rows_now(lake, days):
     return {day: rows_of(part) for day, part in snapshot(lake / EXAMPLES).partitions(days).items()}
 
 
-def trained(lake, name, days, *, judged=(), before=(), hours=0, role="", fingerprint="print"):
+def trained(
+    lake, name, days, *, judged=(), before=(), parent=None, hours=0, role="", fingerprint="print"
+):
     """The record of a training that has learnt some days as they are, after earlier ones."""
-    own = Step(by=name, fingerprint=fingerprint, days=rows_now(lake, days))
+    version, rows = snapshot(lake / EXAMPLES).version, rows_now(lake, days)
+    own = Step(by=name, parent=parent, version=version, fingerprint=fingerprint, days=rows)
     steps = [*before, own]
     at = NOON + datetime.timedelta(hours=hours)
     judged = rows_now(lake, judged)
@@ -106,6 +110,35 @@ def test_after_the_training_on_days_made_again_the_next_goes_on_from_it(lake):
     assert unlearnt_days(lake, DAYS) == []
 
 
+def test_before_the_first_day_that_is_known_of_a_line_nothing_is_to_be_learnt(lake):
+    """Its older checkpoints went before there were records."""
+    trained(lake, "2025-01-08", DAYS[1:2], judged=DAYS[2:3], parent="2025-01-07")
+    replaced(lake / EXAMPLES, DAYS[3])
+    assert unlearnt_days(lake, DAYS) == [DAYS[3]]
+    replaced(lake / EXAMPLES, DAYS[1], rows=5)
+    assert unlearnt_days(lake, DAYS) == [DAYS[1], DAYS[3]]
+    assert unlearnt_days(lake, []) == []
+
+
+def test_a_change_that_was_taken_back_is_learnt_again_only_after_that(lake):
+    """Who has learnt the same rows before the change is no better than who has not."""
+    first = trained(lake, "2025-01-06", DAYS[:2])
+    replaced(lake / EXAMPLES, DAYS[1], rows=5)
+    second = trained(lake, "2025-01-07", DAYS[:2], judged=DAYS[2:3])
+    replaced(lake / EXAMPLES, DAYS[1])
+    replaced(lake / EXAMPLES, DAYS[3])
+    newest = snapshot(lake / EXAMPLES)
+    assert learnt_otherwise(second, newest) == [DAYS[1]]
+    assert mended_first([second, first], newest) == [second, first]
+    third = trained(lake, "2025-01-08", DAYS[:2])
+    # Neither files that are joined, nor a user who is erased, nor the same rows are a change.
+    compact(lake / EXAMPLES, [DAYS[1]], metadata={})
+    erase(lake, DAYS[1], 0)
+    # Also by a version that was opened before them.
+    assert mended_first([second, third, first], newest) == [third, second, first]
+    assert mended_first([second, third], snapshot(lake / EXAMPLES)) == [third, second]
+
+
 def test_a_trial_does_not_count_as_the_newest_training(lake):
     own = trained(lake, "2025-01-08", DAYS[:3])
     trained(lake, "2025-01-08-control-x", DAYS[:1], hours=1, role="control")
@@ -165,3 +198,12 @@ def test_a_record_that_cannot_be_read_is_named(lake):
     (lake / FOLDER / "2025-01-08.json").write_text('{"steps": [{"by": 1}]}')
     with pytest.raises(ValueError, match=r"learnt .*2025-01-08.json: cannot be read"):
         learnt_days(lake)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [({"job": "build"}, False), ({"job": "prune", "rewrites": "files joined"}, True),
+     ({"job": "forget"}, True)],
+)  # fmt: skip
+def test_an_erasure_of_an_earlier_version_has_made_no_rows_either(said, expected):
+    assert is_rewrite(said) is expected

@@ -13,10 +13,13 @@ from features.lake.day_file import replace_day
 from features.lake.snapshot import snapshot
 from features.provenance.learnt import all_learnt, find_learnt, learnt_days, unlearnt_days
 from features.schema.fingerprints import rows_fingerprint
-from training.checkpoint.catalog import GROWN, IMMATURE, Checkpoints
+from training.checkpoint.catalog import GROWN, IMMATURE, Checkpoints, prune
 from training.checkpoint.learnt_days import EXAMPLES, IMMATURE_EXAMPLES, complete_records
+from training.cli.commands import COMMANDS
+from training.cli.registry_requests import PruneRequest
 from training.data.dataset import ExampleTable
 from training.recipes import recipe_of
+from training.registry import champions
 from training.registry.champions import release_records
 from training.trainer.descent import alerts_of, note_learnt, parent_of
 
@@ -136,6 +139,23 @@ def test_the_record_goes_with_the_last_of_its_ranker(lake, checkpoints, tmp_path
     shutil.rmtree(checkpoints.root / first)
     assert release_records(SCHEMA, *places) == [first]
     assert [one.checkpoint for one in all_learnt(lake)] == [second]
+
+
+def test_a_checkpoint_without_a_record_is_recorded_before_it_goes(
+    lake, checkpoints, tmp_path, monkeypatch
+):
+    """Else nobody knew what those after it have learnt by it."""
+    first = train(lake, checkpoints, 3, days=DAYS[:3], is_killed=True)
+    train(lake, checkpoints, 4, parent=first, is_killed=True)
+
+    def without_registry(schema, root, *_, keep, **__):
+        return {"gone": prune(root / schema.name, keep=keep, in_use=())}
+
+    monkeypatch.setattr(champions, "prune", without_registry)
+    places = {name: tmp_path / name for name in ("lake", "checkpoints", "artifacts", "tracking")}
+    found = COMMANDS["prune"](PruneRequest(dataset=SCHEMA.name, keep=1, **places))
+    assert (found["gone"], found["records"]) == ([first], [first])
+    assert unlearnt_days(lake, DAYS[:5]) == []
 
 
 def test_a_day_goes_on_from_old_rows_while_nobody_has_learnt_the_new_ones_and_says_so(

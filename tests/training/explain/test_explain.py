@@ -32,6 +32,7 @@ from features.lake.compact import compact
 from features.lake.snapshot import snapshot
 from features.places import place
 from features.provenance import learnt
+from features.provenance.learnt import remove_learnt
 from training.artifact.manifest import MANIFEST
 from training.checkpoint import learnt_days
 from training.cli.commands import COMMANDS
@@ -69,6 +70,17 @@ def test_a_version_names_its_line_and_what_became_of_the_days_that_it_learnt(fol
         ("2025-06-01", "same"), ("2025-06-02", "replaced"), ("2025-06-03", "gone"),
     ]  # fmt: skip
     assert (own["table_version"], own["is_version_readable"]) == (2, True)
+
+
+def test_without_a_record_the_days_are_those_of_the_checkpoint(folders):
+    remove_learnt(folders.lake / SCHEMA.name, "2025-06-13")
+    found = way(folders)
+    gone, middle, own = found["version"]["checkpoints"]
+    assert [(day["day"], day["now"]) for day in own["days"]] == [
+        ("2025-06-01", "same"), ("2025-06-02", "replaced"), ("2025-06-03", "gone"),
+    ]  # fmt: skip
+    assert (own["table_version"], own["is_version_readable"]) == (2, True)
+    assert (gone["days"], middle["days"]) == ([], [])
 
 
 def test_a_row_that_was_read_names_the_partition_that_has_it_and_who_made_that(folders):

@@ -22,7 +22,7 @@ from training.artifact.manifest import read_manifest
 from training.artifact.reference import REFERENCE, make_reference
 from training.data.dataset import TABLE, ExampleTable
 from training.data.profile import Key, Profile
-from training.monitoring.drift_days import LoggedAnswers, Profiles
+from training.monitoring.drift_days import LandedExamples, LoggedAnswers, Profiles
 from training.monitoring.drift_job import RESULT_FILE
 
 ROWS, DAYS = 200, 17
@@ -229,3 +229,16 @@ def test_labels_that_come_later_are_in_the_days_that_tell_the_noise(root, capsys
     assert kept.sketches[Key("all", "label")].total == ROWS
     whole = Profiles(tmp_path / "anew", SCHEMA, answered, examples=examples).of_day(LAST)
     assert kept.to_bytes() == whole.to_bytes()
+
+
+def test_labels_of_examples_stay_in_a_profile_of_an_earlier_version(root, tmp_path):
+    """It does not say of which examples its labels are."""
+    examples = ExampleTable(root / "lake", SCHEMA)
+    source = LandedExamples(examples, SCHEMA, version="v", score=lambda rows: rows.dense[:, 0])
+    profiles = Profiles(tmp_path, SCHEMA, source, examples=examples)
+    whole = profiles.of_day(LAST)
+    about = {name: said for name, said in whole.about.items() if name != "label_stamp"}
+    put_whole(tmp_path / str(LAST) / "profile.parquet", Profile(about, whole.sketches).to_bytes())
+    source.rows = None
+    assert profiles.of_day(LAST).to_bytes() == whole.to_bytes()
+    assert Key("all", "label") in whole.sketches
