@@ -25,7 +25,7 @@ from training.config.model import (
     MaskNetConfig,
     XDeepFMConfig,
 )
-from training.model.layers import OUTPUT_SHARE, mlp, shrink_, to_logit
+from training.model.layers import mlp, to_logit
 
 _SMALLEST_MAGNITUDE = 1e-5
 """Below it a logarithm says more about rounding than about the embedding."""
@@ -44,7 +44,6 @@ class DLRM(nn.Module):
         self.interaction = DotInteraction(num_sparse_features=num_in - 1)
         width = dim + num_in * (num_in - 1) // 2
         self.over_arch = OverArch(width, [*config.over_arch, 1])
-        shrink_(self.over_arch.model[-1])
 
     def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
         """(B, N, D) to (B,)."""
@@ -140,7 +139,7 @@ class FinalMLP(nn.Module):
         parts = config.first[-1] // config.num_heads, config.second[-1] // config.num_heads
         self.linear_first = to_logit((config.first[-1],))
         self.linear_second = to_logit((config.second[-1],))
-        scale = OUTPUT_SHARE * (parts[0] * parts[1]) ** -0.5
+        scale = (parts[0] * parts[1]) ** -0.5
         self.bilinear = nn.Parameter(torch.randn(config.num_heads, *parts) * scale)
 
     def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:

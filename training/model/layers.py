@@ -15,9 +15,6 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from features.schema import Kind
 from training.model.inputs import PretrainedInput
 
-OUTPUT_SHARE = 0.1
-"""What the weights of a layer that returns a logit start with, as a share of what would keep
-variance: first scores are near the share of positives, and differ enough to be learnt from."""
 _TOKEN_MIXERS = frozenset({"projection", "linear_compression", "residual", "compression"})
 """Names of the parameters that ``token_mixer`` makes."""
 
@@ -39,16 +36,8 @@ def mlp(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
 
 
 def to_logit(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
-    """An MLP to one logit, its last layer small at first."""
-    net = mlp((*widths, 1), dropout=dropout)
-    shrink_(net[-1])
-    return net
-
-
-@torch.no_grad()
-def shrink_(layer: nn.Module) -> None:
-    """Make the weights of a layer that returns a logit small."""
-    layer.get_parameter("weight").mul_(OUTPUT_SHARE)
+    """An MLP to one logit."""
+    return mlp((*widths, 1), dropout=dropout)
 
 
 def is_decayed(name: str, parameter: Tensor) -> bool:

@@ -38,6 +38,9 @@ TOLERANCE = 1e-5
 GOLDEN_ROWS = 1_024
 _BASE_RATE_DAYS = 7
 """Newest days that a checkpoint has learnt, whose share of positives a fresh head starts at."""
+FRESH_HEAD_SHARE = 0.1
+"""Of the last weights of a new ranker's head: the tables are trained, and first scores of that head
+would lie anywhere. Not 0: from equal scores nothing below would learn in the first step."""
 _NET = "net."
 _INTERACTION = "interaction."
 _MOMENTS = (Kind.FIRST_MOMENTS, Kind.SECOND_MOMENTS)
@@ -187,12 +190,13 @@ def _base_rate(table: ExampleTable, through: datetime.date) -> float:
 
 @torch.no_grad()
 def _begin_at(grown: InteractionArch, rate: float) -> None:
-    """Let a fresh head's first scores lie near a base rate; its last weights are small as made."""
+    """Let a fresh head's first scores lie near a base rate: its last weights are small."""
     last = [
         module
         for module in grown.net.get_submodule("head").modules()
         if isinstance(module, nn.Linear)
     ][-1]
+    last.weight.mul_(FRESH_HEAD_SHARE)
     last.bias.fill_(math.log(rate) - math.log1p(-rate))
 
 

@@ -177,8 +177,7 @@ class Life:
         self, reference: references.Reference, watch: Watch, *, seconds: float
     ) -> JsonObject:
         world = self.world
-        days = [*world.history, *world.days]
-        found = references.hashes_of(place(world.data / "lake" / DATASET), days)
+        found = references.hashes_of(place(world.data / "lake" / DATASET))
         differing = sorted(
             f"{table} {day}"
             for table, day in {*found, *reference.hashes}

@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import pickle
 import shutil
+from collections.abc import Collection
 
 from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW
 from features.lake.snapshot import snapshot
@@ -47,7 +48,7 @@ class Reference:
         backfill.prepare(self.jobs, days[0], days[-1])
         span = (f"--date={days[0]}", f"--to={days[-1]}")
         self.jobs.run("examples", "features", "examples", *span, folders="lake")
-        self.hashes = hashes_of(place(self.folder / "data" / "lake" / DATASET), days)
+        self.hashes = hashes_of(place(self.folder / "data" / "lake" / DATASET))
 
     def learn(self) -> None:
         """A checkpoint of each day, one from the other."""
@@ -63,12 +64,12 @@ def bits_of_day(world: World, data: Place, day: datetime.date) -> str:
     return bits_of(found) if found else ""
 
 
-def hashes_of(lake: Place, days: list[datetime.date]) -> Hashes:
-    """The content hash of each day of each table; a day that is missing has none."""
+def hashes_of(lake: Place, days: Collection[datetime.date] | None = None) -> Hashes:
+    """The content hash of each day, or of some, of each table; a day that is missing has none."""
     found: Hashes = {}
     for table in TABLES:
         newest = snapshot(lake / table)
-        there = [day for day in days if day in set(newest.days)]
+        there = [day for day in newest.days if days is None or day in days]
         parts = newest.partitions(there)
         found |= {(table, day): part.content_hash for day, part in parts.items()}
     return found

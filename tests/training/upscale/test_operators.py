@@ -14,7 +14,6 @@ from training.data.dataset import ExampleTable
 from training.distributed.process_group import process_group
 from training.model.grown_config import GrowthError, Operator
 from training.model.inputs import inputs_of
-from training.model.layers import OUTPUT_SHARE
 from training.recipes import recipe_of
 from training.requests import UpscaleRequest
 from training.trainer import grown as looked
@@ -24,7 +23,7 @@ from training.trainer.loop import fit
 from training.trainer.session import Session
 from training.upscale import probe
 from training.upscale.probe import Tried, better, upscale_probed
-from training.upscale.upscale import golden_batch, upscale
+from training.upscale.upscale import FRESH_HEAD_SHARE, golden_batch, upscale
 
 FIELDS = [field.name for field in dataclasses.fields(CheckpointManifest)]
 
@@ -74,8 +73,9 @@ def test_a_fresh_heads_first_scores_are_near_the_base_rate(grown):
         logits = session.model(batch.dense, batch.sparse)
     days = grown["table"].days(*(grown["child"].trained_through,) * 2)
     rate = grown["table"].positives(days) / grown["table"].num_rows(days)
-    assert float(logits.mean()) == pytest.approx(math.log(rate / (1 - rate)), abs=3 * OUTPUT_SHARE)
-    assert float(logits.std()) < 3 * OUTPUT_SHARE
+    expected = math.log(rate / (1 - rate))
+    assert float(logits.mean()) == pytest.approx(expected, abs=3 * FRESH_HEAD_SHARE)
+    assert float(logits.std()) < 3 * FRESH_HEAD_SHARE
 
 
 def test_a_fresh_head_keeps_tables_and_the_state_of_old_layers(grown):
