@@ -216,7 +216,7 @@ def summary(compared: Compared, *, since: Mapping[str, str]) -> dict[str, object
         "day": day,
         "source": compared.profile.about["source"],
         "label_day": compared.profile.about["label_day"],
-        "has_labels": bool(compared.profile.about["label_stamp"]),
+        "has_labels": bool(compared.profile.about.get("label_stamp")),
         "version": compared.reference.about.get("version"),
         "rows": compared.profile.about["rows"],
         "statistics": len(compared.rows),

@@ -44,7 +44,7 @@ def made_days(
             off[Key(*key)] += shift if number >= first else 0.0
         size = int(np.broadcast_to(rows, days)[number])
         sketches = {key: _drawn(random, SLICES[key.slice] * size, off[key]) for key in keys}
-        about = {"source": "log", "label_day": "", "rows": size}
+        about = {"source": "log", "label_day": "", "label_stamp": "", "rows": size}
         made[FIRST + datetime.timedelta(days=number)] = Profile(about, sketches)
     return reference, made
 
