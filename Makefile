@@ -111,7 +111,7 @@ cluster-test: install   ## a day on Postgres, Redis, S3, Spark's workers and pod
 drill-lake: install     ## kill -9 a writer of the lake at 30 random moments, on a disk and on S3, under a reader
 	@$(PYTHON) -m infra.drills.kill_lake
 
-drill-life: install     ## sixty days of the whole stack in an hour with thirty faults, against the same days without; DAYS=10 FAULTS=8
+drill-life: install     ## sixty days of the whole stack with thirty faults, against the same days without; DAYS=10 FAULTS=8
 	@$(PYTHON) -m infra.drills.life $(if $(DAYS),--days $(DAYS)) $(if $(FAULTS),--faults $(FAULTS))
 
 soak: install       ## ten minutes of load with swaps and a store that restarts: nothing lost, flat memory

@@ -1,4 +1,4 @@
-"""Many days of the whole stack in an hour, with faults; against the same days without any.
+"""Many days of the whole stack, with faults; against the same days without any.
 
     python -m infra.drills.life              sixty days and thirty faults, as `make drill-life`
     python -m infra.drills.life --days 10 --faults 8

@@ -1,5 +1,6 @@
 """Faults of what lands."""
 
+import abc
 import datetime
 import io
 
@@ -56,9 +57,9 @@ class _WrongRows(_Landing):
         pq.write_table(self.changed(pq.read_table(world.whole(day), partitioning=None)), file)
         world.land_bytes(day, file.getvalue())
 
+    @abc.abstractmethod
     def changed(self, rows: pa.Table) -> pa.Table:
         """The rows that land."""
-        raise NotImplementedError
 
 
 class Nulls(_WrongRows):

@@ -1,5 +1,6 @@
 """Faults of what serves, under load."""
 
+import abc
 import contextlib
 import datetime
 import shutil
@@ -51,13 +52,13 @@ class _Serving(Fault):
         by += "; it fired before, too" if fires_before else ""
         return Outcome(fires and not fires_before, by, is_healed=is_healed and state == "success")
 
+    @abc.abstractmethod
     def strike(self, world: World) -> None:
         """What goes wrong."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def is_well(self, world: World) -> bool:
         """Whether the endpoint answers as before."""
-        raise NotImplementedError
 
 
 class WorkerKilled(_Serving):
