@@ -12,6 +12,7 @@ from features.pipeline import jobs
 from features.pipeline.end_of_day import settled_day, write_end_of_day
 from features.pipeline.retention import prune
 from features.pipeline.workspace import Workspace
+from features.schema import TableKind
 from features.schema.derived_tables import end_of_day_table
 
 pytestmark = pytest.mark.spark
@@ -32,6 +33,17 @@ def state(built):
 @pytest.fixture
 def ended(state):
     return end_of_day_table(state)
+
+
+@pytest.fixture(autouse=True)
+def states_alone(monkeypatch):
+    """Builds make the states anew; the other tables have no ends of days, and stay as they are."""
+    make = jobs._stage_table
+
+    def stage(work, landing, table, *more):
+        return make(work, landing, table, *more) if table.kind is TableKind.STATE else None
+
+    monkeypatch.setattr(jobs, "_stage_table", stage)
 
 
 def published(work, built, days, **options):
