@@ -36,14 +36,9 @@ def ended(state):
 
 
 @pytest.fixture(autouse=True)
-def states_alone(monkeypatch):
-    """Builds make the states anew; the other tables have no ends of days, and stay as they are."""
-    make = jobs._stage_table
-
-    def stage(work, landing, table, *more):
-        return make(work, landing, table, *more) if table.kind is TableKind.STATE else None
-
-    monkeypatch.setattr(jobs, "_stage_table", stage)
+def states_alone(build_alone):
+    """No other table has ends of days."""
+    build_alone(TableKind.STATE)
 
 
 def published(work, built, days, **options):
