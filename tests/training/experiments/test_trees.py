@@ -65,18 +65,18 @@ def test_a_row_is_numbers_categories_counts_and_lengths():
         },
     )
     nan = np.nan
-    columns = trees._Columns(INPUTS, has_large_ids=True)
+    columns = trees._Columns.of(INPUTS, inputs, has_large_ids=True)
     np.testing.assert_array_equal(
-        columns.matrix(inputs),
+        columns.matrix,
         [
             [0.5, nan, 900, 0, 0, 2, 0, 1, 0, nan],
             [1.5, 2.5, 7, 0, 0, 0, 0, 0, 2, 33],
         ],
     )
     assert columns.categorical == [2, 9]
-    columns = trees._Columns(INPUTS, has_large_ids=False)
+    columns = trees._Columns.of(INPUTS, inputs, has_large_ids=False)
     np.testing.assert_array_equal(
-        columns.matrix(inputs),
+        columns.matrix,
         [[0.5, nan, 0, 0, 2, 0, 1, 0], [1.5, 2.5, 0, 0, 0, 0, 0, 2]],
     )
     assert columns.categorical == []
