@@ -87,11 +87,11 @@ def test_they_learn_users_genres_and_numbers_and_stop_when_validation_does():
     found = run_trees(data, TreeSettings(), seed=1)
     assert found.test.auc > 0.85
     assert found.epochs < trees.MOST_TREES / 4
-    assert found.leaves > found.epochs
+    assert found.params > found.epochs
     without = run_trees(data, TreeSettings(has_large_ids=False), seed=1)
     assert without.test.auc < found.test.auc - 0.02
     again = run_trees(data, TreeSettings(), seed=1)
-    assert (again.test, again.epochs, again.leaves) == (found.test, found.epochs, found.leaves)
+    assert (again.test, again.epochs, again.params) == (found.test, found.epochs, found.params)
 
 
 def test_a_search_tries_the_defaults_first_and_does_not_see_the_test_split(monkeypatch):

@@ -78,13 +78,6 @@ def _drawn(_: TreeSettings, trial: optuna.Trial) -> TreeSettings:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class TreesResult(SeedResult):
-    """What one seed reached, and how large it became; its ``epochs`` are trees."""
-
-    leaves: int = 0
-
-
 def run_trees(
     data: BenchmarkData,
     settings: TreeSettings,
@@ -92,8 +85,10 @@ def run_trees(
     seed: int,
     with_test: bool = True,
     after_trees: Note = lambda *_: None,
-) -> TreesResult:
+) -> SeedResult:
     """Train LightGBM until 50 trees have not raised the validation AUC, and score the best.
+
+    The result's ``epochs`` are trees, and its ``params`` leaves.
 
     Args:
         data: The splits.
@@ -132,13 +127,13 @@ def run_trees(
     )
     seconds = time.monotonic() - started
     dump = booster.dump_model(num_iteration=booster.best_iteration)
-    return TreesResult(
+    return SeedResult(
         valid=_score(booster, valid, data.valid),
         test=_score(booster, columns(data.test).matrix, data.test) if with_test else None,
         epochs=booster.best_iteration,
         seconds=seconds,
         samples_per_second=len(rows) * booster.current_iteration() / seconds,
-        leaves=sum(tree["num_leaves"] for tree in dump["tree_info"]),
+        params=sum(tree["num_leaves"] for tree in dump["tree_info"]),
     )
 
 
