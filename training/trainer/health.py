@@ -173,8 +173,8 @@ class HealthWatch:
 def part_of(name: str) -> str:
     """The part that has a parameter, by the parameter's name."""
     _, is_dense, inner = name.partition("interaction.")
-    first, second = inner.removeprefix("net.").split(".")[:2] if is_dense else ("tables", "")
-    return f"layer {second}" if first == "layers" else first
+    first, *rest = inner.removeprefix("net.").split(".") if is_dense else ["tables"]
+    return f"layer {rest[0]}" if first == "layers" else first
 
 
 def block_health(block: FactorizationMachineBlock, embeddings: Tensor) -> tuple[Tensor, Tensor]:

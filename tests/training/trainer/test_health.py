@@ -13,13 +13,14 @@ from features.places import place
 from features.schema import Kind
 from training.checkpoint.catalog import CheckpointManifest
 from training.checkpoint.tensors import load_whole, save, training_state
+from training.config.model import MODELS
 from training.config.recipe import DenseParallelism, Pipeline, ShardingConfig
 from training.data.batch import make_batch
 from training.distributed.process_group import process_group
 from training.evaluation.reports import training_page
 from training.model.grown_config import GrowthError
 from training.model.inputs import Inputs, SparseInput
-from training.model.ranker import Ranker
+from training.model.ranker import InteractionArch, Ranker
 from training.recipes import recipe_of
 from training.trainer import health
 from training.trainer.first_rows import FirstRows
@@ -131,6 +132,15 @@ def test_norms_and_the_loss_are_those_of_autograd_by_hand(parallelism, pipeline,
         assert one.update == pytest.approx(moved / norm(after[name] for name in mine), rel=1e-3)
         is_seen = "layer" in one.part and parallelism is DenseParallelism.DDP
         assert (one.dead_units is not None) == is_seen
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_parameter_of_every_ranker_has_a_part(model):
+    arch = InteractionArch(INPUTS, recipe_of(f"{model}-small").model)
+    parts = {part_of(f"module.interaction.{name}") for name, _ in arch.named_parameters()}
+    assert "tokens" in parts
+    assert len(parts) > 1
+    assert part_of("module.embeddings.embedding_bags.item.weight") == "tables"
 
 
 def test_a_clipped_gradient_is_what_the_optimiser_got():
