@@ -22,8 +22,9 @@ from training.model.ranker import InteractionArch, Ranker
 
 RESERVED_SHARE = 0.15
 """Of each device's memory, for everything but the tables."""
-_KEPT_BYTES = 16
-"""Of a parameter: weight, gradient and Adam's two moments, float32."""
+_KEPT_BYTES = 24
+"""Of a parameter: weight, gradient and Adam's two moments; at a step whose updates are looked at
+the weight before it, and the difference. All float32."""
 _CAST_BYTES = 2
 """Of a parameter under bf16: autocast's copy, which the backward pass needs."""
 _GATHERED_BYTES = 8

@@ -12,13 +12,15 @@ import logging
 import modulefinder
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from features.places import Place, put_whole
 
 logger = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).parents[2]
+_PACKAGES = {"training", "features"}
+"""Whose modules a run is made of."""
 
 
 class Journal:
@@ -78,7 +80,18 @@ def code_hash(module: str) -> str:
 
 def reached(module: str) -> dict[str, Path]:
     """A module and all of this project's that it imports, directly or not, with their files."""
-    finder = modulefinder.ModuleFinder([str(_ROOT)])
+    finder = _ModuleFinder([str(_ROOT)])
     finder.import_hook(module)
     files = {name: vars(found)["__file__"] for name, found in finder.modules.items()}
     return {name: Path(file) for name, file in files.items() if file}
+
+
+class _ModuleFinder(modulefinder.ModuleFinder):
+    """Follows imports of this project alone; in an image all other packages lie beside it."""
+
+    def find_module(
+        self, name: str, path: str | None, parent: Any = None
+    ) -> tuple[IO[Any] | None, str | None, tuple[str, str, int]]:
+        if parent is None and name not in _PACKAGES:
+            raise ImportError(name)
+        return super().find_module(name, path, parent)

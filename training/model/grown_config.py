@@ -142,6 +142,13 @@ def _check_residuals(before: WukongConfig, after: WukongConfig, *, is_exact: boo
             f"earlier output, where operator {Operator.EXACT} has it hand on its input alone; "
             f"{Operator.FRESH_HEAD} may do"
         )
+    top, is_moved = len(before.layers) - 1, after.layer_norm_eps > KEPT_NORM_EPS
+    if is_exact and is_moved and len(after.layers) > len(before.layers) and top in kept:
+        raise GrowthError(
+            f"{intervals}; layer {top}, the parent's last, adds an earlier output to what its "
+            f"LayerNorm puts out, and operator {Operator.EXACT} moves that norm up; "
+            f"{Operator.FRESH_HEAD} leaves it"
+        )
 
 
 def _check_layer(where: str, old: LayerConfig, new: LayerConfig) -> None:

@@ -102,7 +102,8 @@ class HealthWatch:
 
     def start(self, total: int, *, done: int = 0) -> None:
         """Watch a run of so many steps, some of them done."""
-        self._moments, self._steps_before = {*LOOKED_AT, total}, self._session.steps - done
+        self._moments = {moment for moment in (*LOOKED_AT, total) if moment <= total}
+        self._steps_before = self._session.steps - done
         self._hooks = [
             self._session.optimizer.register_step_pre_hook(self._keep_weights),
             *(

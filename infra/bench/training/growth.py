@@ -59,12 +59,13 @@ def run(request: GrowthBenchRequest) -> JsonObject:
         if request.axis in {axis, "both"}:
             named = (f"--dataset={FIELDS}", f"--lake={lake}", f"--operator={OPERATORS[axis]}")
             asked = (*named, f"--recipe={small}", f"--to={large}", *flags)
-            asked = (*asked, f"--study={folder / 'found'}")
+            asked = (*asked, f"--study={folder / 'found' / axis}")
             found[axis] = run_job("training", "growth", *asked)
             _show(axis, found[axis])
             (folder / f"{axis}.json").write_text(json.dumps(found[axis]))
     # All were shown: the next run measures again.
-    shutil.rmtree(folder / "found", ignore_errors=True)
+    for axis in found:
+        shutil.rmtree(folder / "found" / axis, ignore_errors=True)
     exact = [one["max_logit_difference"] for one in found.values() if one["operator"] == "exact"]
     return {
         "max_logit_difference": max(exact, default=None),

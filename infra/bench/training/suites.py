@@ -3,6 +3,7 @@
 Tables go to stderr as soon as there is one; the last line of stdout is one JSON object.
 """
 
+import datetime
 import json
 import math
 import sys
@@ -10,11 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from features.datasets.catalog import known
+from features.datasets.catalog import known, schema_of
 from features.options import from_flags, option, parse
 from features.places import place
 from infra.bench.jobs import LAWS, LOGS, VAR, lake_of, prepare_examples, run_job, show
-from training.experiments.journal import Journal, code_hash, hash_of
+from training.data.dataset import ExampleTable
+from training.experiments.journal import Journal, hash_of
+from training.experiments.one_pass import setting_of
 
 MOVIELENS = "movielens-100k"
 Figures = dict[str, Any]
@@ -51,14 +54,16 @@ def quality(only: Sequence[str] = ()) -> Figures:
     goes with the end of a run.
     """
     figures = {MOVIELENS: _rolled()} if MOVIELENS in only or not only else {}
-    found = Journal(place(VAR / "quality" / "found.jsonl"))
+    journals = []
     for dataset, (last, sizes) in _QUALITY.items():
         if dataset in only or not only:
             lake = prepare_examples(dataset, VAR / "quality", last=last, sizes=sizes)
-            figures[dataset] = _compared(dataset, lake, *_SEARCH, kept=found)
+            journals.append(Journal(place(VAR / "quality" / f"found-{dataset}.jsonl")))
+            figures[dataset] = _compared(dataset, lake, *_SEARCH, kept=journals[-1])
             figures[dataset]["daily"] = _daily(dataset, lake, last)
     # All were shown: the next run measures again.
-    found.path.unlink(missing_ok=True)
+    for journal in journals:
+        journal.path.unlink(missing_ok=True)
     return figures
 
 
@@ -145,15 +150,18 @@ def _compared(dataset: str, lake: Path, *flags: str, kept: Journal | None = None
         dataset: Its name.
         lake: Where its examples are.
         flags: What each ranker may try on the validation days, and its batch.
-        kept: What was found before by the same code and flags; None: all are trained.
+        kept: What was found before by the same code, data and flags; None: all are trained.
     """
     named = (f"--dataset={dataset}", f"--data={lake}", "--seeds=3", *flags)
+    table = ExampleTable(place(lake), schema_of(dataset))
+    days = table.days(datetime.date.min, datetime.date.max)
+    setting = setting_of(table, days, "training.experiments.public_data.run")
     found = {}
     for model in (*_RANKERS, _TREES):
         # Trees have no batches.
         own = [one for one in named if model in _RANKERS or "--batch-size" not in one]
         own.append(f"--model={model}")
-        key = hash_of({"flags": own, "code": code_hash("training.experiments.public_data.run")})
+        key = hash_of({"flags": own, "setting": setting})
         if kept and key in kept.runs:
             sys.stderr.write(f"{model}: as {kept.path} has it; delete it for a new run\n")
             found[model] = kept.runs[key]

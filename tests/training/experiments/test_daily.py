@@ -145,6 +145,15 @@ def test_ages_are_compared_with_the_newest_on_the_same_rows():
     assert [one["change"] for one in found] == [0, pytest.approx(1)]
 
 
+def test_a_newest_ranker_that_is_old_itself_says_nothing_of_its_age():
+    label, day = np.ones(6, np.int64), np.repeat([0, 1, 2], 2)
+    half, quarter = np.full(2, 0.5, np.float32), np.full(2, 0.25, np.float32)
+    # Before the last day two have no rows.
+    found = by_age(label, day, [[{1: half}, {1: half, 3: quarter}, {3: half, 4: quarter}]])
+    assert [(one["age"], one["days"]) for one in found] == [(1, 2), (3, 1), (4, 1)]
+    assert [one["change"] for one in found] == [0, pytest.approx(1), pytest.approx(1)]
+
+
 class Known:
     """In place of the rankers: half for all who are never retrained, and by seed for others."""
 

@@ -40,6 +40,17 @@ def test_a_run_is_known_by_the_modules_that_it_imports_and_by_no_others():
     assert all(path.exists() for path in found.values())
 
 
+def test_what_lies_beside_the_packages_is_not_followed(tmp_path, monkeypatch):
+    """In an image that is all that is installed, packages without a file among it."""
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "sweep.py").write_text("import vendored.deep, features\n")
+    (tmp_path / "training" / "__init__.py").write_text("")
+    (tmp_path / "features.py").write_text("")
+    (tmp_path / "vendored" / "deep").mkdir(parents=True)
+    monkeypatch.setattr(journal, "_ROOT", tmp_path)
+    assert set(journal.reached("training.sweep")) == {"training", "training.sweep", "features"}
+
+
 def test_an_edit_of_a_module_that_is_reached_changes_the_hash(tmp_path, monkeypatch):
     package = tmp_path / "training"
     package.mkdir()

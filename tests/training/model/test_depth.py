@@ -137,6 +137,11 @@ def test_a_new_layer_that_would_add_is_not_exact_and_needs_a_fresh_head():
     torch.testing.assert_close(net.layers[:2](x), trained(source).layers(x))
 
 
+def test_more_layers_are_not_exact_where_the_parents_last_one_adds_behind_a_norm_that_moves():
+    with pytest.raises(GrowthError, match="layer 3, the parent's last, adds an earlier output"):
+        grown_model(deep(4, interval=2), deep(5, interval=2), num_tokens=TOKENS)
+
+
 @pytest.mark.parametrize("operator", list(Operator))
 def test_what_the_parents_layers_add_cannot_change(operator):
     with pytest.raises(GrowthError, match=r"residual_interval: 2 to 0; the parent's layers \[3\]"):

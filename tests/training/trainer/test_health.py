@@ -134,6 +134,14 @@ def test_norms_and_the_loss_are_those_of_autograd_by_hand(parallelism, pipeline,
         assert (one.dead_units is not None) == is_seen
 
 
+def test_a_run_that_ends_before_it_is_looked_at_again_is_watched_no_more():
+    session = session_of()
+    watched(session, steps=3)
+    assert not session.optimizer._optimizer_step_pre_hooks
+    layers = session.model.module.interaction.net.layers
+    assert not any(layer._forward_pre_hooks for layer in layers)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_every_parameter_of_every_ranker_has_a_part(model):
     arch = InteractionArch(INPUTS, recipe_of(f"{model}-small").model)

@@ -148,8 +148,16 @@ def by_age(
         for number in range(len(labels))
     ]
     found = []
-    for age in sorted({age for one in losses for age in one}):
-        days = [number for number, one in enumerate(losses) if age in one]
+    ages = sorted({age for one in losses for age in one})
+    for age in ages:
+        # After days without rows the newest one has this age itself, and shows nothing of it.
+        days = [
+            number
+            for number, one in enumerate(losses)
+            if age in one and (age == ages[0] or age > min(one))
+        ]
+        if not days:
+            continue
         mine = np.concatenate([losses[number][age] for number in days])
         newest = np.concatenate([losses[number][min(losses[number])] for number in days])
         change = changed(mine, newest, np.repeat(days, [len(labels[number]) for number in days]))

@@ -43,7 +43,7 @@ class Rolled:
         self.table, self.recipe = table, recipe
         self.days = [day for day in days if table.num_rows([day])]
         every = table.days(datetime.date.min, days[-1] if days else datetime.date.min)
-        self._before = [day for day in every if day < days[0]]
+        self._before = [day for day in every if day < days[0] and table.num_rows([day])]
         if not self._before or not self.days:
             raise ValueError(
                 f"days: {len(self._before)} to begin with, {len(self.days)} to predict; at least 1 "

@@ -109,8 +109,14 @@ class _Kept:
         rates = {name: dataclasses.asdict(one) for name, one in self.log.rates.items()}
         key = hash_of({**self._setting, "rates": rates, "size": size, "ends": ends, **how})
         if key not in self._journal.runs:
-            self._journal.add(key, dataclasses.asdict(self.log.run(size, ends, **how)))
+            try:
+                found = dataclasses.asdict(self.log.run(size, ends, **how))
+            except DivergedError as error:
+                found = {"diverged": error.summary["step"]}
+            self._journal.add(key, found)
         run = self._journal.runs[key]
+        if "diverged" in run:
+            raise DivergedError(run["diverged"], "as the journal has it")
         points = [Point(**point) for point in run["points"]]
         return Arm(points, run["days"], run["max_logit_difference"])
 
