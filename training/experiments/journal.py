@@ -92,6 +92,6 @@ class _ModuleFinder(modulefinder.ModuleFinder):
     def find_module(
         self, name: str, path: str | None, parent: Any = None
     ) -> tuple[IO[Any] | None, str | None, tuple[str, str, int]]:
-        if parent is None and name not in _PACKAGES:
+        if path is None and name not in _PACKAGES:
             raise ImportError(name)
         return super().find_module(name, path, parent)
