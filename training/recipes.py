@@ -51,12 +51,13 @@ def wukong_mini() -> Recipe:
 
 
 def _small(name: str, interaction: InteractionConfig) -> Recipe:
-    # TorchRec's OverArch has no dropout.
-    dropout = 0.0 if isinstance(interaction, DLRMConfig) else 0.5
     return Recipe(
         name=name,
         model=ModelConfig(
-            embedding_dim=32, interaction=interaction, bottom_mlp=(64,), dropout=dropout
+            embedding_dim=32,
+            interaction=interaction,
+            bottom_mlp=(64,),
+            dropout=_dropout(interaction, 0.5),
         ),
         training=TrainingConfig(
             batch_size=512,
@@ -89,24 +90,21 @@ def wukong_tiny() -> Recipe:
     )
 
 
-def wukong_frappe() -> Recipe:
-    """Wukong for Frappe: 200,000 rows and 5,382 values, which a model without L2 memorises.
+def _frappe(name: str, interaction: InteractionConfig) -> Recipe:
+    """A ranker for Frappe: 200,000 rows and 5,382 values, which a model without L2 memorises.
 
-    ``python -m training benchmark --dataset frappe --data DIR --model wukong``; chosen on
-    ``frappe-stand-in``, generated logs of the same shape. A strong L2 on all rows of the tables is
-    what counts: rows that few examples ask for stay near 0.
+    ``python -m training benchmark --dataset frappe --data DIR --model wukong``; chosen for Wukong
+    on ``frappe-stand-in``, generated logs of the same shape, and the same for every ranker. A
+    strong L2 on all rows of the tables is what counts: rows that few examples ask for stay near 0.
     """
     return Recipe(
-        name="wukong-frappe",
+        name=name,
         model=ModelConfig(
             embedding_dim=64,
-            interaction=WukongConfig(
-                layers=uniform_layers(depth=2, num_fm=8, num_linear=8, rank=16, mlp=(256,)),
-                head=(128,),
-            ),
+            interaction=interaction,
             bottom_mlp=(),
             embedding_std=0.1,
-            dropout=0.2,
+            dropout=_dropout(interaction, 0.2),
         ),
         training=TrainingConfig(
             batch_size=4096,
@@ -120,6 +118,11 @@ def wukong_frappe() -> Recipe:
         ),
         sharding=ShardingConfig(),
     )
+
+
+def _dropout(interaction: InteractionConfig, rate: float) -> float:
+    # TorchRec's OverArch has no dropout.
+    return 0.0 if isinstance(interaction, DLRMConfig) else rate
 
 
 USUAL = "wukong-small"
@@ -136,11 +139,27 @@ _BASELINES: dict[str, InteractionConfig] = {
 }
 """The rankers that Wukong is compared with, of the laptop ranker's size."""
 
+_FRAPPE: dict[str, InteractionConfig] = {
+    "wukong-frappe": WukongConfig(
+        layers=uniform_layers(depth=2, num_fm=8, num_linear=8, rank=16, mlp=(256,)), head=(128,)
+    ),
+    "dlrm-frappe": DLRMConfig(over_arch=(400, 400, 400)),
+    "dcnv2-frappe": DCNv2Config(num_cross=3, mlp=(400, 400, 400)),
+    "autoint-frappe": AutoIntConfig(
+        num_attention=3, attention_dim=64, num_heads=2, mlp=(400, 400, 400)
+    ),
+    "finalmlp-frappe": FinalMLPConfig(first=(400, 400, 400), second=(400,), num_heads=10),
+    "masknet-frappe": MaskNetConfig(num_blocks=3, block_dim=400, reduction=1.0, mlp=(400, 400)),
+    "xdeepfm-frappe": XDeepFMConfig(cin=(64, 64), mlp=(400, 400, 400)),
+    "afn-frappe": AFNConfig(num_log_neurons=256, afn_mlp=(400, 400), mlp=(400, 400, 400)),
+}
+"""Of the size that rankers have on BARS' page of Frappe, where MLPs are of 400."""
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "wukong-mini": wukong_mini,
     "wukong-small": wukong_small,
     **{name: functools.partial(_small, name, config) for name, config in _BASELINES.items()},
-    "wukong-frappe": wukong_frappe,
+    **{name: functools.partial(_frappe, name, config) for name, config in _FRAPPE.items()},
     "wukong-tiny": wukong_tiny,
 }
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from training.__main__ import main
+from training.config.model import MODELS
 from training.config.recipe import Pipeline
 from training.data.batch import make_batch
 from training.distributed.process_group import process_group
@@ -191,6 +192,16 @@ def test_the_stand_in_has_the_shape_of_frappe_and_knows_its_best_loss():
 def test_a_recipe_of_another_model_is_refused():
     with pytest.raises(ValueError, match="--recipe dlrm-small: of dlrm; --model is wukong"):
         recipe_for("frappe", "wukong", "dlrm-small")
+
+
+def test_all_rankers_have_frappes_protocol():
+    """So that what is compared is the ranker."""
+    wukong, *others = [recipe_for("frappe", model, None) for model in MODELS]
+    assert wukong.name == "wukong-frappe"
+    for other in others:
+        assert other.training == wukong.training
+        model = dataclasses.replace(other.model, interaction=wukong.model.interaction)
+        assert dataclasses.replace(model, dropout=wukong.model.dropout) == wukong.model
 
 
 def test_the_command_prints_a_table_and_one_line_of_figures(tmp_path, capsys):
