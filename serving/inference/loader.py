@@ -3,6 +3,7 @@
 import functools
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,9 @@ from training.artifact.aoti_cache import NativeCode
 from training.artifact.artifact import Artifact
 from training.artifact.manifest import read_manifest
 from training.registry.aliases import CHAMPION
-from training.registry.mlflow_registry import Registry
+
+if TYPE_CHECKING:
+    from training.registry.mlflow_registry import Registry
 
 _ROWS_PER_THREAD = 50
 """Fewest candidates for which a thread more pays."""
@@ -82,7 +85,10 @@ class Models:
         return loaded
 
     @functools.cached_property
-    def _registry(self) -> Registry:
+    def _registry(self) -> "Registry":
+        # A worker, and a pod with its model, read no registry; MLflow is a quarter of their start.
+        from training.registry.mlflow_registry import Registry
+
         # Opening it takes a second of Python, which every load would take from the requests.
         return Registry(self._tracking, self._schema.name)
 

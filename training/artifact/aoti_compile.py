@@ -103,6 +103,9 @@ def _library(module: ServedDense, work: Path) -> Path:
         "always_keep_tensor_constants": True,
         # Else the number of threads at this moment would be part of the code.
         "cpp.dynamic_threads": True,
+        # Two of 150 MB would stay in the temporary folder, and none is found again: their names
+        # come from the folder of this work. They take longer to make than they save.
+        "aot_inductor.precompile_headers": False,
         "compile_threads": 1,
     }
     with torch.no_grad():

@@ -37,15 +37,25 @@ from training.trainer.session import Session
 
 logger = logging.getLogger(__name__)
 
-SQUARES = (512, 1024, 2048, 3072)
-"""Sizes of the matrix products whose best is the peak, on a CPU."""
-_SQUARES_ON_CUDA = (4096, 8192)
 ROUNDS = 7
 """Of which medians are taken."""
 _SECONDS_OF_STEPS = 3.0
 _WARM_UP_STEPS = 6
 _ROWS_IN_BATCHES = 24
 _INPUT_PASSES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Squares:
+    """Matrix products whose best is the peak."""
+
+    sizes: tuple[int, ...]
+    flops: float
+    """Of all that are timed of a size; one is at least."""
+
+
+SQUARES = Squares((512, 1024, 2048, 3072), 3e10)
+_SQUARES_ON_CUDA = Squares((4096, 8192), 3e13)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,19 +234,24 @@ def _input_samples_per_second(inputs: Inputs, recipe: Recipe) -> float:
     return statistics.median(passes)
 
 
-def gflops_of_squares(session: Session) -> list[float]:
-    """GFLOP/s of square matrix products, by size, in the numbers of a session's dense part."""
-    squares = _SQUARES_ON_CUDA if session.device.type == "cuda" else SQUARES
-    return [_gflops_of_square(size, session) for size in squares]
+def gflops_of_squares(session: Session, squares: Squares | None = None) -> list[float]:
+    """GFLOP/s of square matrix products, by size, in the numbers of a session's dense part.
+
+    Args:
+        session: Says the device and the numbers.
+        squares: Which products; None: those of its device.
+    """
+    squares = squares or (_SQUARES_ON_CUDA if session.device.type == "cuda" else SQUARES)
+    return [_gflops_of_square(size, session, squares.flops) for size in squares.sizes]
 
 
-def _gflops_of_square(size: int, session: Session) -> float:
+def _gflops_of_square(size: int, session: Session, flops: float) -> float:
     dtype = torch.bfloat16 if session.is_bf16 else torch.float32
     left, right, out = (
         torch.randn(size, size, device=session.device, dtype=dtype) for _ in range(3)
     )
     torch.mm(left, right, out=out)
-    repeats = max(1, int((3e13 if session.device.type == "cuda" else 3e10) // (2 * size**3)))
+    repeats = max(1, int(flops // (2 * size**3)))
     _wait_for(session.device)
     started = time.perf_counter()
     for _ in range(repeats):

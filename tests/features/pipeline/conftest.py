@@ -11,7 +11,7 @@ from support.lake_rows import UNLEARNT
 from features.lake.lake import Lake
 from features.pipeline import jobs
 from features.pipeline.workspace import Workspace
-from features.schema import CREATED, EVENT_TIMESTAMP
+from features.schema import CREATED, EVENT_TIMESTAMP, TableKind
 
 
 @pytest.fixture
@@ -53,6 +53,21 @@ def _spoil(work, day, column: str, value: int | None) -> None:
     frame = rows.withColumn(column, spoilt.cast(rows.schema[column].dataType))
     keys = ["item_id", EVENT_TIMESTAMP, CREATED]
     work.lake.put(work.lake.restage(staged, frame, keys=keys), [day])
+
+
+@pytest.fixture
+def build_alone(monkeypatch):
+    """Has builds make the tables of one kind; the others stay as they are, unchanged."""
+
+    def alone(kind: TableKind) -> None:
+        make = jobs._stage_table
+
+        def stage(work, landing, table, *more):
+            return make(work, landing, table, *more) if table.kind is kind else None
+
+        monkeypatch.setattr(jobs, "_stage_table", stage)
+
+    return alone
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,13 +14,18 @@ from features.pipeline.attributes import stage_attributes
 from features.pipeline.materialize import materialize_days
 from features.pipeline.point_in_time import join_as_of
 from features.pipeline.workspace import Workspace
-from features.schema import DAY, EVENT_TIMESTAMP
+from features.schema import DAY, EVENT_TIMESTAMP, TableKind
 
 pytestmark = pytest.mark.spark
 
 ITEM = 3
 UTC = datetime.UTC
 ONE_DAY = datetime.timedelta(days=1)
+
+
+@pytest.fixture(autouse=True)
+def attributes_alone(build_alone):
+    build_alone(TableKind.ATTRIBUTES)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from features.pipeline import jobs
 from features.pipeline.end_of_day import settled_day, write_end_of_day
 from features.pipeline.retention import prune
 from features.pipeline.workspace import Workspace
+from features.schema import TableKind
 from features.schema.derived_tables import end_of_day_table
 
 pytestmark = pytest.mark.spark
@@ -32,6 +33,12 @@ def state(built):
 @pytest.fixture
 def ended(state):
     return end_of_day_table(state)
+
+
+@pytest.fixture(autouse=True)
+def states_alone(build_alone):
+    """No other table has ends of days."""
+    build_alone(TableKind.STATE)
 
 
 def published(work, built, days, **options):

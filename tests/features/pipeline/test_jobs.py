@@ -12,7 +12,7 @@ from features.lake.lake import EXAMPLES, IMPRESSIONS, IMPRESSIONS_RAW
 from features.pipeline import jobs
 from features.pipeline.ingestion.ingest import ingest
 from features.pipeline.retention import prune
-from features.schema import CREATED, Severity
+from features.schema import CREATED, Severity, TableKind
 from features.spark.session import landed_struct
 from features.validation import checks, gx_project
 from features.validation.quality_page import write_quality_page
@@ -37,8 +37,11 @@ def test_the_bootstrap_and_single_days_write_the_same_rows(work, built, builds):
     assert hashes(work, built.days) == before
 
 
-def test_a_correction_keeps_what_was_published_and_counts_from_its_moment(work, built, builds):
+def test_a_correction_keeps_what_was_published_and_counts_from_its_moment(
+    work, built, builds, build_alone
+):
     day = built.days[-1]
+    build_alone(TableKind.STATE)
     table = work.schema.table("user_state")
     published = work.features(table, [day]).count()
     moment = datetime.datetime(2025, 3, 1, tzinfo=datetime.UTC)

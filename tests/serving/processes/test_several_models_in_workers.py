@@ -5,11 +5,10 @@ import contextlib
 import shutil
 import threading
 
-import httpx
 import psutil
 import pytest
 from support.serving.release.spoilt_artifacts import missing_weights
-from support.serving.running_server import wait_until
+from support.serving.running_server import plain_client, wait_until
 
 from features.datasets.catalog import schema_of
 from infra.drills import fixtures
@@ -39,14 +38,18 @@ class Server:
     def answers(self, name):
         """What each of several new connections gets: versions and scores."""
         with contextlib.ExitStack() as stack:
-            new = [stack.enter_context(httpx.Client(timeout=30)) for _ in range(CONNECTIONS)]
+            new = [stack.enter_context(plain_client(timeout=30)) for _ in range(CONNECTIONS)]
             return {answer(http, self.url, name) for http in new}
 
     def workers(self):
         return psutil.Process(self.process.pid).children()
 
     def ready(self):
-        return httpx.get(f"{self.url}/v2/health/ready").json()
+        return self.get("/v2/health/ready").json()
+
+    def get(self, path):
+        with plain_client(base_url=self.url, timeout=30) as http:
+            return http.get(path)
 
 
 def answer(http, url, name):
@@ -94,7 +97,7 @@ def two(request, worlds, tmp_path_factory):
     ):
         opened = Server(worlds, http_port, process, request.param)
         opened.at_start = opened.ready()
-        opened.error_at_start = httpx.get(f"{opened.url}/v2/models/{NAMES[1]}/ready").text
+        opened.error_at_start = opened.get(f"/v2/models/{NAMES[1]}/ready").text
         shutil.rmtree(good)
         shutil.copytree(kept, good)
         opened.swap(NAMES[1], second.versions[0])
@@ -129,7 +132,7 @@ def test_one_swaps_in_all_processes_while_the_other_one_answers_as_before(in_wor
     before, is_over, seen = two.answers(other), threading.Event(), []
 
     def ask():
-        with httpx.Client(timeout=30) as http:
+        with plain_client(timeout=30) as http:
             while not is_over.is_set():
                 seen.append(answer(http, two.url, other))
 
@@ -170,7 +173,7 @@ def test_a_version_that_cannot_be_loaded_changes_neither_model(in_workers, tmp_p
 
 
 def test_items_and_versions_are_counted_of_each_model(two):
-    text = httpx.get(f"{two.url}/metrics").text
+    text = two.get("/metrics").text
     for name in NAMES:
         assert f'ranking_items_rows{{model="{name}"}} {fixtures.NUM_ITEMS}.0' in text
         assert f'ranking_model_ready{{model="{name}"}} 1.0' in text
@@ -189,11 +192,11 @@ def test_a_worker_that_is_replaced_has_both_models(two):
     killed.wait(30)
 
     def is_back():
-        text = httpx.get(f"{two.url}/metrics").text
+        text = two.get("/metrics").text
         return "ranking_workers 2.0" in text and killed.pid not in {
             one.pid for one in two.workers()
         }
 
-    wait_until(is_back, seconds=START_SECONDS)
+    wait_until(is_back, seconds=START_SECONDS, pause_seconds=0.2)
     assert {name: two.answers(name) for name in NAMES} == before
     assert two.ready()["models"] == dict.fromkeys(NAMES, True)

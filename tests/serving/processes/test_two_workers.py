@@ -4,11 +4,11 @@ import contextlib
 import re
 import signal
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
 import grpc
-import httpx
 import psutil
 import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
@@ -23,7 +23,7 @@ from support.serving.release.live_versions import (
     scores,
 )
 from support.serving.release.spoilt_artifacts import missing_weights
-from support.serving.running_server import wait_until
+from support.serving.running_server import plain_client, wait_until
 
 from infra.drills import fixtures
 from infra.local.servers import free_ports
@@ -52,12 +52,13 @@ class TwoWorkers(Live):
 
     def versions_over_new_connections(self):
         with contextlib.ExitStack() as stack:
-            new = [httpx.Client(base_url=self.url, timeout=30) for _ in range(CONNECTIONS)]
+            new = [plain_client(base_url=self.url, timeout=30) for _ in range(CONNECTIONS)]
             return {scores(ask(stack.enter_context(http), BODIES[0]))[0] for http in new}
 
     def metric(self, name, of="", *, url=""):
         """The sum of a metric's series, of those with a text among their labels."""
-        text = httpx.get(f"{url or self.url}/metrics").text
+        with plain_client(base_url=url or self.url, timeout=30) as http:
+            text = http.get("/metrics").text
         series = re.findall(rf"^{name}(\{{.*\}})? (\S+)$", text, re.MULTILINE)
         return sum(float(value) for labels, value in series if of in labels)
 
@@ -89,7 +90,7 @@ def test_a_ready_server_has_both_workers_on_both_ports_and_both_answer(live):
     with contextlib.ExitStack() as stack:
         seen = []
         for _ in range(CONNECTIONS):
-            http = stack.enter_context(httpx.Client(base_url=live.url))
+            http = stack.enter_context(plain_client(base_url=live.url))
             channel = stack.enter_context(grpc.insecure_channel(live.grpc_address, options))
             infer = service.GRPCInferenceServiceStub(channel).ModelInfer
             seen.append((0, *scores(ask(http, BODIES[0]))))
@@ -175,8 +176,10 @@ def test_a_worker_that_is_killed_is_replaced_and_the_other_one_answers_meanwhile
     while live.workers() in ([], [other]):
         assert live.versions_over_new_connections() == {version}
         num_asked += CONNECTIONS
+        time.sleep(0.1)
     assert num_asked
-    wait_until(lambda: live.metric("ranking_workers") == 2, seconds=START_SECONDS)
+    waited = {"seconds": START_SECONDS, "pause_seconds": 0.2}
+    wait_until(lambda: live.metric("ranking_workers") == 2, **waited)
     assert live.versions_over_new_connections() == {version}
     assert live.metric("ranking_worker_restarts_total") == 1
     assert f"worker {killed.pid}: ended unasked: SIGKILL" in live.log.read_text()

@@ -113,6 +113,11 @@ def started(
     assert process.exitcode == 0, log.read_text()[-2000:]
 
 
+def plain_client(**options: Any) -> httpx.Client:
+    """A client of plain HTTP; to read the certificates of the system takes 25 ms at each other."""
+    return httpx.Client(verify=False, **options)
+
+
 def _wait_until_live(http: httpx.Client, process: BaseProcess, log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -124,12 +129,14 @@ def _wait_until_live(http: httpx.Client, process: BaseProcess, log: Path) -> Non
     raise TimeoutError(log.read_text()[-3000:])
 
 
-def wait_until(is_true: Callable[[], Any], *, seconds: float = 10.0) -> None:
+def wait_until(
+    is_true: Callable[[], Any], *, seconds: float = 10.0, pause_seconds: float = 0.02
+) -> None:
     """Return as soon as something is true; an error when it does not become so."""
     deadline = time.monotonic() + seconds
     while not is_true():
         assert time.monotonic() < deadline, "not within the time"
-        time.sleep(0.02)
+        time.sleep(pause_seconds)
 
 
 def metric(server: Server, name: str, **options: Any) -> float:

@@ -39,14 +39,21 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def compiled(folder, tmp_path_factory):
+def temporary(tmp_path_factory):
+    """The folder for temporary files of the process that compiles."""
+    return tmp_path_factory.mktemp("temporary")
+
+
+@pytest.fixture(scope="module")
+def compiled(folder, temporary, tmp_path_factory):
     """A folder with the code of the artifact's architecture, made by its load."""
     if shutil.which("g++") is None:
         pytest.skip("no g++: there is nothing to compile with")
     place = tmp_path_factory.mktemp("native") / "compiled"
-    aoti_cache.SECONDS_AT_LOAD, before = 600.0, aoti_cache.SECONDS_AT_LOAD
-    loaded = load(folder, SCHEMA, native=NativeCode(mode=Compile.REQUIRED, folder=place))
-    aoti_cache.SECONDS_AT_LOAD = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(temporary))
+        patch.setattr(aoti_cache, "SECONDS_AT_LOAD", 600.0)
+        loaded = load(folder, SCHEMA, native=NativeCode(mode=Compile.REQUIRED, folder=place))
     assert loaded.is_native
     return place
 
@@ -62,6 +69,14 @@ def required(place):
 
 def automatic(place):
     return NativeCode(mode=Compile.AUTO, folder=place)
+
+
+def test_a_compilation_leaves_nothing_but_the_code(compiled, temporary):
+    """Torch would keep 300 MB of precompiled headers after each, which it does not find again."""
+    left = [path for path in temporary.rglob("*") if path.is_file() and path.stat().st_size > 10**6]
+    assert left == []
+    kept = {path.name for path in compiled.rglob("*") if path.is_file()}
+    assert kept == {aoti_cache.LIBRARY, aoti_cache.NOTE}
 
 
 def test_other_weights_of_the_architecture_take_the_code_that_is_there(compiled, folder, tmp_path):

@@ -34,7 +34,7 @@ def test_steps_are_timed_by_the_trainers_loop(monkeypatch):
     small = dataclasses.replace(recipe, training=training)
     monkeypatch.setattr(train_speed, "configuration", lambda *_, is_compiled: (inputs, small))
     monkeypatch.setattr(train_speed, "ROUNDS", 1)
-    monkeypatch.setattr(train_speed, "SQUARES", (16,))
+    monkeypatch.setattr(train_speed, "SQUARES", train_speed.Squares((16,), 1e6))
     monkeypatch.setattr(train_speed, "_SECONDS_OF_STEPS", 0.1)
     with process_group():
         speed = train_speed.measure("A", is_compiled=False)

@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
+from support.serving.running_server import plain_client
 
 from infra.drills import fixtures
 from serving.release.endpoint_client import Endpoint
@@ -57,7 +58,7 @@ class Live:
         self.endpoint.load()
 
     def learn(self):
-        with httpx.Client(base_url=self.url, timeout=30) as http:
+        with plain_client(base_url=self.url, timeout=30) as http:
             for version in self.world.versions:
                 self.swap(version)
                 self.golden[version] = [scores(ask(http, body))[1] for body in BODIES]
@@ -100,7 +101,7 @@ def grpc_scores(answer):
 
 def over_rest(live):
     """Answers for ever: which body, which version, which scores."""
-    with httpx.Client(base_url=live.url, timeout=30) as http:
+    with plain_client(base_url=live.url, timeout=30) as http:
         for number in itertools.cycle(range(len(BODIES))):
             yield number, *scores(ask(http, BODIES[number]))
 
