@@ -76,6 +76,7 @@ def _growth(request: GrowthRequest) -> Summary:
     from training.distributed.process_group import process_group
     from training.experiments.growth.arms import Log
     from training.experiments.growth.compare import compare
+    from training.experiments.journal import Journal
     from training.model.grown_config import Operator
 
     table = ExampleTable(request.lake, schema_of(request.dataset))
@@ -83,7 +84,10 @@ def _growth(request: GrowthRequest) -> Summary:
     with process_group():
         operator = Operator(request.operator)
         log = Log(table, *recipes, batch_size=request.batch_size, operator=operator)
-        return compare(log, share=request.share, seeds=request.seeds, trials=request.trials)
+        journal = Journal(request.study / f"{request.dataset}-growth.jsonl")
+        return compare(
+            log, journal, share=request.share, seeds=request.seeds, trials=request.trials
+        )
 
 
 def _scaling(request: ScalingRequest) -> Summary:
@@ -136,8 +140,7 @@ def _speed(request: SpeedRequest) -> Summary:
             return {
                 "markdown": train_speed.profile(request.configuration, is_compiled=request.compile)
             }
-        measured = train_speed.measure(request.configuration, is_compiled=request.compile)
-    return train_speed.to_dict(measured)
+        return train_speed.measure(request.configuration, is_compiled=request.compile)
 
 
 EXPERIMENTS: dict[str, Command] = {

@@ -6,12 +6,13 @@ are scored by a moving average of the weights.
 
 import dataclasses
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from training.config.recipe import Recipe
 from training.data.batch import Batch
 from training.data.batches import batches, num_batches
 from training.data.dataset import ExampleTable
+from training.experiments.journal import code_hash, hash_of
 from training.model.inputs import Inputs
 from training.trainer.first_rows import first_rows
 from training.trainer.session import Session
@@ -89,3 +90,34 @@ class OnePass:
     def session(self, inputs: Inputs, recipe: Recipe) -> Session:
         """A fresh ranker."""
         return Session(inputs, recipe, first_rows(self.table, self.days))
+
+
+def setting_of(table: ExampleTable, days: Sequence[datetime.date], module: str) -> str:
+    """Hash of the code behind a module, the schema and the days: what a bench's runs share."""
+    return hash_of(
+        {
+            "code": code_hash(module),
+            "schema": table.schema.fingerprint(),
+            "partitions": table.content_hashes(days),
+        }
+    )
+
+
+def next_to_try(losses: Mapping[int, float], *, first: int, among: range, most: int) -> int | None:
+    """The next learning rate to try, so that the best has a worse neighbour on both sides.
+
+    Args:
+        losses: By the number of a rate in a rising series, those that were tried; infinite where
+            training diverged.
+        first: The number to begin with.
+        among: All numbers.
+        most: Rates to try at most.
+
+    Returns:
+        None: the best has them, or ends the series, or enough were tried.
+    """
+    if not losses:
+        return first
+    best = min(losses, key=lambda number: losses[number])
+    near = [number for number in (best + 1, best - 1) if number in among and number not in losses]
+    return near[0] if near and len(losses) < most else None

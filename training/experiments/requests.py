@@ -155,22 +155,19 @@ class PlanRequest(ChangesRecipe, OfRecipe):
         """The device of the data sheets, with the bandwidths that the request has."""
         if self.gpu is None:
             return None
-        known = ACCELERATORS[self.gpu]
-        return dataclasses.replace(
-            known,
-            hbm_bandwidth=self.hbm_bandwidth or known.hbm_bandwidth,
-            nvlink_bandwidth=self.nvlink_bandwidth or known.nvlink_bandwidth,
-            network_bandwidth=self.network_bandwidth or known.network_bandwidth,
-        )
+        names = ("hbm_bandwidth", "nvlink_bandwidth", "network_bandwidth")
+        given = {name: value for name in names if (value := getattr(self, name))}
+        return dataclasses.replace(ACCELERATORS[self.gpu], **given)
 
 
 @from_flags
-class GrowthRequest(OfRecipe, ReadsLake):
+class GrowthRequest(UsesStudy, OfRecipe, ReadsLake):
     """Compare growing a ranker with training the large one from scratch.
 
     Loss against training FLOPs over one pass of the lake's days, each budget with its own decay,
     for the small, the large, and the small one grown halfway; and how many days until the grown one
-    is better than the un-grown. `make bench-growth` runs it for width and for depth.
+    is better than the un-grown. The same command goes on where it stopped. `make bench-growth`
+    runs it for width and for depth.
     """
 
     target: str = option(

@@ -58,23 +58,6 @@ SQUARES = Squares((512, 1024, 2048, 3072), 3e10)
 _SQUARES_ON_CUDA = Squares((4096, 8192), 3e13)
 
 
-@dataclasses.dataclass(frozen=True)
-class Speed:
-    """What one configuration reached."""
-
-    samples_per_second: float
-    gflops: float
-    """Useful, of a full step."""
-    peak_gflops: float
-    share_of_peak: float
-    input_samples_per_second: float
-    """From Parquet files to batches, alone."""
-    input_ratio: float
-    """The input's samples/s over the step's."""
-    peak_memory_mb: float
-    is_compiled: bool
-
-
 def configuration(name: str, *, is_compiled: bool) -> tuple[Inputs, Recipe]:
     """The inputs and recipe of configuration A or B."""
     if name == "A":
@@ -105,8 +88,13 @@ def configuration(name: str, *, is_compiled: bool) -> tuple[Inputs, Recipe]:
     return inputs, recipe
 
 
-def measure(name: str, *, is_compiled: bool) -> Speed:
-    """Train a configuration for some seconds, in turns with the matrix products."""
+def measure(name: str, *, is_compiled: bool) -> dict[str, object]:
+    """Train a configuration for some seconds, in turns with the matrix products.
+
+    Returns:
+        The speed of full steps, their useful GFLOP/s beside the peak, the input's own speed from
+        Parquet files to batches and its ratio to the steps', and the memory, rounded.
+    """
     inputs, recipe = configuration(name, is_compiled=is_compiled)
     batch_size = recipe.training.batch_size
     session, batches = session_of(inputs, recipe, num_batches=_ROWS_IN_BATCHES)
@@ -122,16 +110,17 @@ def measure(name: str, *, is_compiled: bool) -> Speed:
     given = _input_samples_per_second(inputs, recipe)
     flops = cost_of(inputs, recipe.model).training_flops * batch_size
     peak = max(map(statistics.median, zip(*products, strict=True)))
-    return Speed(
-        samples_per_second=batch_size / step,
-        gflops=flops / step / 1e9,
-        peak_gflops=peak,
-        share_of_peak=flops / step / 1e9 / peak,
-        input_samples_per_second=given,
-        input_ratio=given * step / batch_size,
-        peak_memory_mb=peak_memory_bytes(session.device) / 2**20,
-        is_compiled=session.is_compiled,
-    )
+    found = {
+        "samples_per_second": batch_size / step,
+        "gflops": flops / step / 1e9,
+        "peak_gflops": peak,
+        "share_of_peak": flops / step / 1e9 / peak,
+        "input_samples_per_second": given,
+        "input_ratio": given * step / batch_size,
+        "peak_memory_mb": peak_memory_bytes(session.device) / 2**20,
+    }
+    rounded = {name: round(value, 3) for name, value in found.items()}
+    return {**rounded, "is_compiled": session.is_compiled}
 
 
 def speed_of_ranks(name: str) -> dict[str, float]:
@@ -173,14 +162,6 @@ def profile(name: str, *, is_compiled: bool, rows: int = 25) -> str:
         train(session, batches)
     by = f"self_{session.device.type}_time_total".replace("cuda", "device")
     return str(profiler.key_averages().table(sort_by=by, row_limit=rows))
-
-
-def to_dict(speed: Speed) -> dict[str, object]:
-    """Plain values, rounded as they are meant to be read."""
-    return {
-        key: round(value, 3) if isinstance(value, float) else value
-        for key, value in dataclasses.asdict(speed).items()
-    }
 
 
 def session_of(

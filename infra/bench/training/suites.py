@@ -5,7 +5,6 @@ Tables go to stderr as soon as there is one; the last line of stdout is one JSON
 
 import json
 import math
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,9 @@ from typing import Any, Literal
 
 from features.datasets.catalog import known
 from features.options import from_flags, option, parse
+from features.places import place
 from infra.bench.jobs import LAWS, LOGS, VAR, lake_of, prepare_examples, run_job, show
+from training.experiments.journal import Journal, code_hash, hash_of
 
 MOVIELENS = "movielens-100k"
 Figures = dict[str, Any]
@@ -46,17 +47,16 @@ def quality(only: Sequence[str] = ()) -> Figures:
     The last 28 days of MovieLens-100k, rolled daily, against simple baselines; then eight rankers
     and LightGBM on MovieLens-1M and on the generated shop, 20 trials each. Two hours on two cores;
     ``only`` some of these data sets: less. What is found of a ranker is kept in ``var/quality``, so
-    that a run which was ended goes on there; it is for the settings of this file, and goes with the
-    end of a run.
+    that a run which was ended goes on there; it goes with the end of a run.
     """
     figures = {MOVIELENS: _rolled()} if MOVIELENS in only or not only else {}
+    found = Journal(place(VAR / "quality" / "found.jsonl"))
     for dataset, (last, sizes) in _QUALITY.items():
         if dataset in only or not only:
             lake = prepare_examples(dataset, VAR / "quality", last=last, sizes=sizes)
-            found = VAR / "quality" / "found" / dataset
             figures[dataset] = _compared(dataset, lake, *_SEARCH, kept=found)
     # All were shown: the next run measures again.
-    shutil.rmtree(VAR / "quality" / "found", ignore_errors=True)
+    found.path.unlink(missing_ok=True)
     return figures
 
 
@@ -108,31 +108,29 @@ def models() -> Figures:
     return figures
 
 
-def _compared(dataset: str, lake: Path, *flags: str, kept: Path | None = None) -> Figures:
+def _compared(dataset: str, lake: Path, *flags: str, kept: Journal | None = None) -> Figures:
     """All rankers on one data set: means of three seeds with their 95 % intervals, best first.
 
     Args:
         dataset: Its name.
         lake: Where its examples are.
         flags: What each ranker may try on the validation days, and its batch.
-        kept: Folder of what was found before; None: all are trained.
+        kept: What was found before by the same code and flags; None: all are trained.
     """
     named = (f"--dataset={dataset}", f"--data={lake}", "--seeds=3", *flags)
     found = {}
     for model in (*_RANKERS, _TREES):
-        file = kept / f"{model}.json" if kept else None
-        if file and file.exists():
-            sys.stderr.write(f"{model}: as {file} has it; delete it for a new run\n")
-            found[model] = json.loads(file.read_text())
-            continue
         # Trees have no batches.
         own = [one for one in named if model in _RANKERS or "--batch-size" not in one]
-        found[model] = run_job("training", "benchmark", *own, f"--model={model}")
-        if file:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(".part")
-            part.write_text(json.dumps(found[model]))
-            part.replace(file)
+        own.append(f"--model={model}")
+        key = hash_of({"flags": own, "code": code_hash("training.experiments.public_data.run")})
+        if kept and key in kept.runs:
+            sys.stderr.write(f"{model}: as {kept.path} has it; delete it for a new run\n")
+            found[model] = kept.runs[key]
+            continue
+        found[model] = run_job("training", "benchmark", *own)
+        if kept:
+            kept.add(key, found[model])
     _show_comparison(dataset, found)
     return found
 

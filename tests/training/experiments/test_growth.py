@@ -2,6 +2,7 @@
 
 import pytest
 
+from features.places import place
 from training.data.dataset import ExampleTable
 from training.distributed.process_group import process_group
 from training.experiments.growth import compare as comparing
@@ -13,9 +14,9 @@ from training.experiments.growth.ratios import (
     Runs,
     days_to_better,
     flops_at,
-    interior,
     ratios,
 )
+from training.experiments.journal import Journal
 from training.model.grown_config import Operator
 from training.recipes import recipe_of
 
@@ -29,11 +30,16 @@ def log(built):
 
 
 @pytest.fixture(scope="module")
-def found(log):
+def journal(tmp_path_factory):
+    return Journal(place(tmp_path_factory.mktemp("growth") / "runs.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def found(log, journal):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(comparing, "SCRATCH_SHARES", (1.0,))
         patch.setattr(comparing, "COMPUTE_SHARES", (1.0,))
-        return compare(log, share=0.6, seeds=1, trials=0)
+        yield compare(log, journal, share=0.6, seeds=1, trials=0)
 
 
 def test_a_grown_run_costs_its_parents_part_and_its_own(found, log):
@@ -58,6 +64,23 @@ def test_growing_keeps_the_function_and_the_small_ranker_is_shown_with_it(found)
     days = found["log_loss_by_day"][0]
     assert days["grown"]
     assert days["control"]
+
+
+def test_a_run_that_the_journal_has_is_not_run_again(found, log, journal, monkeypatch):
+    run, sizes = log.run, []
+    monkeypatch.setattr(
+        log, "run", lambda size, *a, **k: (sizes.append(size), run(size, *a, **k))[1]
+    )
+    kept = Journal(journal.path)
+    assert compare(log, kept, share=0.6, seeds=1, trials=0) == found
+    assert sizes == []
+    kept.runs.popitem()
+    compare(log, kept, share=0.6, seeds=1, trials=0)
+    assert sizes == ["small"]
+    monkeypatch.setattr(log, "operator", Operator.FRESH_HEAD)
+    monkeypatch.setattr(log, "run", lambda *a, **k: pytest.fail("another setting is another run"))
+    with pytest.raises(pytest.fail.Exception):
+        compare(log, kept, share=0.6, seeds=1, trials=0)
 
 
 def test_a_decay_leaves_the_stable_phase_as_it_was(log):
@@ -112,18 +135,10 @@ def test_an_interval_is_students_over_the_seeds():
     assert Ratio.of([0.8]) == Ratio(0.8, by_seed=(0.8,))
 
 
-def test_a_search_ends_between_two_worse_rates():
-    losses = {}
-    while (rate := interior(losses, 2.0, start=1.0, most=9)) is not None:
-        losses[rate] = abs(rate - 4.0)
-    assert sorted(losses) == [1.0, 2.0, 4.0, 8.0]
-    assert interior({1.0: 1.0, 2.0: 0.5}, 2.0, start=1.0, most=2) is None
-
-
 def test_budgets_rise_and_stay_within_the_log():
     assert rising([100, 90, 110, 500], 200) == [100, 110]
 
 
-def test_a_share_that_leaves_too_few_steps_is_refused(log):
+def test_a_share_that_leaves_too_few_steps_is_refused(log, tmp_path):
     with pytest.raises(ValueError, match=r"share: 0.0001 of \d+ steps; above 0"):
-        compare(log, share=0.0001, seeds=1, trials=0)
+        compare(log, Journal(place(tmp_path / "none")), share=0.0001, seeds=1, trials=0)

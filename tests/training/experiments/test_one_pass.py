@@ -1,10 +1,11 @@
-"""The three parts of a log."""
+"""The three parts of a log, and the search for a learning rate."""
 
 import datetime
+import math
 
 import pytest
 
-from training.experiments.one_pass import Days
+from training.experiments.one_pass import Days, next_to_try
 
 
 def test_the_parts_are_apart_and_in_order():
@@ -17,3 +18,17 @@ def test_the_parts_are_apart_and_in_order():
 def test_too_few_days_are_refused():
     with pytest.raises(ValueError, match="days with examples: 2; at least 3"):
         Days.of([datetime.date(2025, 1, 1), datetime.date(2025, 1, 2)])
+
+
+def test_a_search_ends_between_two_worse_rates():
+    losses = {}
+    while (n := next_to_try(losses, first=0, among=range(-9, 10), most=9)) is not None:
+        losses[n] = abs(n - 2)
+    assert sorted(losses) == [0, 1, 2, 3]
+    assert next_to_try({0: 1.0, 1: 0.5}, first=0, among=range(9), most=2) is None
+
+
+def test_a_search_ends_at_the_series_end_and_leaves_rates_at_which_training_diverged():
+    assert next_to_try({0: 0.5, 1: 0.6}, first=0, among=range(6), most=6) is None
+    assert next_to_try({2: 0.5, 3: math.inf}, first=2, among=range(6), most=6) == 1
+    assert next_to_try({2: math.inf, 3: 0.5}, first=2, among=range(6), most=6) == 4

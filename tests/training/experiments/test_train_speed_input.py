@@ -40,7 +40,7 @@ def test_steps_are_timed_by_the_trainers_loop(monkeypatch):
         speed = train_speed.measure("A", is_compiled=False)
         by_ranks = train_speed.speed_of_ranks("A")
         operators = train_speed.profile("A", is_compiled=False)
-    assert 0 < speed.samples_per_second < speed.input_samples_per_second
-    assert speed.share_of_peak == pytest.approx(speed.gflops / speed.peak_gflops)
+    assert 0 < speed["samples_per_second"] < speed["input_samples_per_second"]
+    assert speed["share_of_peak"] == pytest.approx(speed["gflops"] / speed["peak_gflops"], rel=0.01)
     assert by_ranks["samples_per_second"] > 0
     assert "aten::addmm" in operators

@@ -65,18 +65,18 @@ def test_a_row_is_numbers_categories_counts_and_lengths():
         },
     )
     nan = np.nan
-    columns = trees._Columns(INPUTS, has_large_ids=True)
+    columns = trees._Columns.of(INPUTS, inputs, has_large_ids=True)
     np.testing.assert_array_equal(
-        columns.matrix(inputs),
+        columns.matrix,
         [
             [0.5, nan, 900, 0, 0, 2, 0, 1, 0, nan],
             [1.5, 2.5, 7, 0, 0, 0, 0, 0, 2, 33],
         ],
     )
     assert columns.categorical == [2, 9]
-    columns = trees._Columns(INPUTS, has_large_ids=False)
+    columns = trees._Columns.of(INPUTS, inputs, has_large_ids=False)
     np.testing.assert_array_equal(
-        columns.matrix(inputs),
+        columns.matrix,
         [[0.5, nan, 0, 0, 2, 0, 1, 0], [1.5, 2.5, 0, 0, 0, 0, 0, 2]],
     )
     assert columns.categorical == []
@@ -87,11 +87,11 @@ def test_they_learn_users_genres_and_numbers_and_stop_when_validation_does():
     found = run_trees(data, TreeSettings(), seed=1)
     assert found.test.auc > 0.85
     assert found.epochs < trees.MOST_TREES / 4
-    assert found.leaves > found.epochs
+    assert found.params > found.epochs
     without = run_trees(data, TreeSettings(has_large_ids=False), seed=1)
     assert without.test.auc < found.test.auc - 0.02
     again = run_trees(data, TreeSettings(), seed=1)
-    assert (again.test, again.epochs, again.leaves) == (found.test, found.epochs, found.leaves)
+    assert (again.test, again.epochs, again.params) == (found.test, found.epochs, found.params)
 
 
 def test_a_search_tries_the_defaults_first_and_does_not_see_the_test_split(monkeypatch):

@@ -7,6 +7,7 @@ alone has the same examples, and then as many as there are, up to the large one'
 """
 
 import dataclasses
+import datetime
 import logging
 import math
 from typing import Any
@@ -15,7 +16,9 @@ import numpy as np
 
 from training.distributed.divergence import DivergedError
 from training.experiments.growth.arms import DECAY, Arm, Log, Rates
-from training.experiments.growth.ratios import Runs, days_to_better, interior, plain, ratios
+from training.experiments.growth.ratios import Point, Runs, days_to_better, ratios
+from training.experiments.journal import Journal, hash_of
+from training.experiments.one_pass import next_to_try, setting_of
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +33,17 @@ SEARCH_SHARE = 0.4
 START = Rates(dense=3e-3, tables=0.25)
 """Where the search begins; neighbours differ by ``FACTOR``."""
 FACTOR = 2.0
+_EXPONENTS = range(-9, 10)
+"""Of ``FACTOR``, in the search."""
 MIN_STEPS = 40
 
 
-def compare(log: Log, *, share: float, seeds: int, trials: int) -> dict[str, Any]:
+def compare(log: Log, journal: Journal, *, share: float, seeds: int, trials: int) -> dict[str, Any]:
     """All runs, and the three ratios with their intervals.
 
     Args:
         log: The rankers and their data.
+        journal: Of finished runs; one that it has is not run again.
         share: Of the log's steps, what the large one sees from scratch.
         seeds: Runs of each.
         trials: Rates of tables, and of the dense part, to try at most for each size; 0: those that
@@ -51,9 +57,10 @@ def compare(log: Log, *, share: float, seeds: int, trials: int) -> dict[str, Any
         raise ValueError(
             f"share: {share} of {log.num_steps} steps; above 0, at most 1, and {MIN_STEPS} steps"
         )
+    kept = _Kept(log, journal)
     for size in log.recipes:
-        log.rates[size] = _rates(log, size, round(SEARCH_SHARE * steps), trials)
-    arms = [_seed(log, steps, seed) for seed in range(1, seeds + 1)]
+        log.rates[size] = _rates(kept, size, round(SEARCH_SHARE * steps), trials)
+    arms = [_seed(kept, steps, seed) for seed in range(1, seeds + 1)]
     parent = float(log.flops["small"]) * round(GROW_AT * steps)
     runs = [
         Runs(
@@ -70,7 +77,7 @@ def compare(log: Log, *, share: float, seeds: int, trials: int) -> dict[str, Any
         "learning_rates": {size: dataclasses.asdict(rates) for size, rates in log.rates.items()},
         "best_log_loss": log.best_log_loss(),
         "max_logit_difference": max(one["grown"].max_logit_difference for one in arms),
-        **plain(ratios(runs)),
+        **{name: dataclasses.asdict(ratio) for name, ratio in ratios(runs).items()},
         "days": [{"grown": grown, "replay": replay} for grown, replay in days],
         "arms": {
             name: _shown([one[name] for one in arms], steps * log.flops["large"])
@@ -84,7 +91,32 @@ def compare(log: Log, *, share: float, seeds: int, trials: int) -> dict[str, Any
     }
 
 
-def _seed(log: Log, steps: int, seed: int) -> dict[str, Arm]:
+class _Kept:
+    """The runs of a log, from the journal where it has them."""
+
+    def __init__(self, log: Log, journal: Journal) -> None:
+        self.log, self._journal = log, journal
+        days = log.table.days(datetime.date.min, datetime.date.max)
+        self._setting = {
+            "setting": setting_of(log.table, days, __name__),
+            "recipes": [recipe.to_dict() for recipe in log.recipes.values()],
+            "operator": log.operator,
+            "batch_size": log.one_pass.batch_size,
+        }
+
+    def run(self, size: str, ends: list[int], **how: Any) -> Arm:
+        """``Log.run``, with the log's rates."""
+        rates = {name: dataclasses.asdict(one) for name, one in self.log.rates.items()}
+        key = hash_of({**self._setting, "rates": rates, "size": size, "ends": ends, **how})
+        if key not in self._journal.runs:
+            self._journal.add(key, dataclasses.asdict(self.log.run(size, ends, **how)))
+        run = self._journal.runs[key]
+        points = [Point(**point) for point in run["points"]]
+        return Arm(points, run["days"], run["max_logit_difference"])
+
+
+def _seed(kept: _Kept, steps: int, seed: int) -> dict[str, Arm]:
+    log = kept.log
     grow_at, ratio = round(GROW_AT * steps), log.flops["large"] / log.flops["small"]
     scratch = [round(one * steps) for one in SCRATCH_SHARES]
     # Where the compute of both parts is so much of the large one's.
@@ -92,9 +124,9 @@ def _seed(log: Log, steps: int, seed: int) -> dict[str, Arm]:
     grown = rising([max(steps, math.ceil(grow_at / (1 - DECAY)) + 1), *grown], log.num_steps)
     small = rising([steps, round(min(log.num_steps, steps * ratio))], log.num_steps)
     return {
-        "scratch": log.run("large", scratch, seed=seed, has_days=True),
-        "grown": log.run("small", grown, seed=seed, grow_at=grow_at, has_days=True),
-        "small": log.run("small", small, seed=seed, has_days=True),
+        "scratch": kept.run("large", scratch, seed=seed, has_days=True),
+        "grown": kept.run("small", grown, seed=seed, grow_at=grow_at, has_days=True),
+        "small": kept.run("small", small, seed=seed, has_days=True),
     }
 
 
@@ -114,22 +146,26 @@ def _control(log: Log, small: Arm, steps: int) -> list[float]:
     return small.days[round(GROW_AT * steps) // log.day_steps :]
 
 
-def _rates(log: Log, size: str, steps: int, trials: int) -> Rates:
+def _rates(kept: _Kept, size: str, steps: int, trials: int) -> Rates:
     """The best rate of the tables, then of the dense part, each between two worse ones."""
     chosen = START
     for field in ("tables", "dense") if trials else ():
-        losses: dict[float, float] = {}
-        start = getattr(chosen, field)
-        while (rate := interior(losses, FACTOR, start=start, most=trials)) is not None:
-            log.rates[size] = dataclasses.replace(chosen, **{field: rate})
+        losses: dict[int, float] = {}
+        while (n := next_to_try(losses, first=0, among=_EXPONENTS, most=trials)) is not None:
+            rates = _times(chosen, field, n)
+            kept.log.rates[size] = rates
             try:
-                losses[rate] = log.run(size, [steps], seed=0, part="valid").points[-1].log_loss
+                losses[n] = kept.run(size, [steps], seed=0, part="valid").points[-1].log_loss
             except DivergedError as error:
-                logger.warning("%s: %s rate %g: %s", size, field, rate, error)
-                losses[rate] = math.inf
-        chosen = dataclasses.replace(chosen, **{field: min(losses, key=lambda r: losses[r])})
-        logger.info("%s: log loss by %s rate: %s", size, field, losses)
+                logger.warning("%s: %s: %s", size, rates, error)
+                losses[n] = math.inf
+        logger.info("%s: log loss by %s rate, times %g to the: %s", size, field, FACTOR, losses)
+        chosen = _times(chosen, field, min(losses, key=lambda n: losses[n]))
     return chosen
+
+
+def _times(rates: Rates, field: str, exponent: int) -> Rates:
+    return dataclasses.replace(rates, **{field: getattr(rates, field) * FACTOR**exponent})
 
 
 def _shown(arms: list[Arm], whole: float) -> list[dict[str, object]]:

@@ -1,8 +1,7 @@
 """What growing came to against training from scratch: pure functions of the runs."""
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
@@ -106,28 +105,3 @@ def days_to_better(runs: Runs) -> tuple[int | None, int | None]:
         return None, None
     better = np.flatnonzero(np.array(runs.scratch_days) < runs.control_days[days - 1])
     return days, int(better[0]) + 1 if len(better) else None
-
-
-def plain(found: Mapping[str, Ratio]) -> dict[str, dict[str, object]]:
-    """For JSON."""
-    return {name: dataclasses.asdict(ratio) for name, ratio in found.items()}
-
-
-def interior(
-    losses: Mapping[float, float], factor: float, *, start: float, most: int
-) -> float | None:
-    """The next rate to try so that the best one has a worse neighbour on both sides; None: it has.
-
-    Args:
-        losses: By rate, those that were tried.
-        factor: Between neighbours.
-        start: The first.
-        most: Rates to try at most.
-    """
-    if not losses:
-        return start
-    best = min(losses, key=lambda rate: losses[rate])
-    for rate in (best * factor, best / factor):
-        if not any(math.isclose(rate, tried) for tried in losses) and len(losses) < most:
-            return rate
-    return None

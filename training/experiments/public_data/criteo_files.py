@@ -15,7 +15,6 @@ from features.places import Place
 from features.schema import Kind
 from training.experiments.public_data.data import (
     BenchmarkData,
-    FormatError,
     Split,
     require_files,
     split_of,
@@ -26,6 +25,7 @@ from training.experiments.public_data.streamed_csv import (
     labels_of,
     num_rows_of,
     numbers_of,
+    require,
     whole,
 )
 from training.model.inputs import Inputs, SparseInput
@@ -107,18 +107,9 @@ def _rows(
     values: pa.ChunkedArray, path: Place, line: int, name: str, size: int
 ) -> npt.NDArray[np.int64]:
     """Row 0 for a missing category, else one of the rows 1 to ``size``."""
-    column = values.combine_chunks()
-    filled = pc.fill_null(column, "")
-    is_hex = pc.match_substring_regex(filled, "^[0-9a-fA-F]{0,8}$")
-    if not pc.all(is_hex).as_py():
-        index = int(pc.index(is_hex, False).as_py())
-        raise FormatError(
-            path,
-            line=line + index + 1,
-            column=name,
-            found=filled[index].as_py(),
-            expected="eight hexadecimal digits, or nothing",
-        )
+    filled = pc.fill_null(values.combine_chunks(), "")
+    is_hex = np.asarray(pc.match_substring_regex(filled, "^[0-9a-fA-F]{0,8}$"))
+    require(is_hex, filled, name, path, line, expected="eight hexadecimal digits, or nothing")
     numbers = pc.cast(pc.binary_join_element_wise("0x0", filled, ""), pa.int64())
     is_missing = np.asarray(pc.equal(filled, ""))
     return np.where(is_missing, 0, np.asarray(numbers) % size + 1)

@@ -1,7 +1,7 @@
 """What every reader produces: three splits of encoded rows, and what a ranker must know of them."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -52,6 +52,21 @@ class Split:
         """Number of rows."""
         return len(self.label)
 
+    def take(self, rows: IntArray) -> "Split":
+        """Some rows, in the order given."""
+        return Split(self.inputs.take(rows), self.label[rows], self.group[rows])
+
+    @staticmethod
+    def joined(parts: Sequence["Split"]) -> "Split":
+        """The rows of several, one after the other."""
+        inputs = [part.inputs for part in parts]
+        ids = {name: Ids.joined([one.ids[name] for one in inputs]) for name in inputs[0].ids}
+        return Split(
+            ModelInputs(np.concatenate([one.dense for one in inputs]), ids),
+            np.concatenate([part.label for part in parts]),
+            np.concatenate([part.group for part in parts]),
+        )
+
 
 class TrainingRows(Protocol):
     """Training rows, a part that fits memory at a time, the same ones on every pass."""
@@ -83,9 +98,7 @@ class InMemory:
         """The last so many rows, or all; ValueError below one."""
         if num_rows < 1:
             raise ValueError(f"rows: {num_rows}; at least 1")
-        taken = np.arange(max(0, len(self.split) - num_rows), len(self.split))
-        rows = self.split
-        return InMemory(Split(rows.inputs.take(taken), rows.label[taken], rows.group[taken]))
+        return InMemory(self.split.take(np.arange(len(self.split))[-num_rows:]))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -90,9 +90,7 @@ def frappe_stand_in() -> BenchmarkData:
     columns |= {name: contexts[name][use] + 1 for name in CONTEXTS}
     whole = split_of(columns, label, users=pa.array(users[use]))
     parts = np.split(random.permutation(len(use)), [NUM_TRAIN, NUM_TRAIN + NUM_VALID])
-    train, valid, test = (
-        Split(whole.inputs.take(rows), label[rows], whole.group[rows]) for rows in parts
-    )
+    train, valid, test = (whole.take(rows) for rows in parts)
     best = (odds / (1 + odds))[parts[2]].astype(np.float32)
     return BenchmarkData(
         name="frappe-stand-in",

@@ -1,6 +1,6 @@
 """Frappe and MovieLens as BARS and libfm publish them: one value a field, the first is the user.
 
-CSV with a header, ``label`` first, and the other columns in any order; or libfm's
+CSV with a header, its columns in any order; or libfm's
 ``-1 451:1 4149:1 …``, the label, then the fields.
 """
 
@@ -34,7 +34,7 @@ Rows = tuple[pa.Table, npt.NDArray[np.int64]]
 def read_one_hot(name: str, folder: Place, fields: Sequence[str]) -> BenchmarkData:
     """A data set of categorical fields only, from libfm's files where a folder has all three.
 
-    ``fields`` are those of libfm's files in their order, the user first.
+    ``fields`` are in the order of libfm's files, the user first.
 
     Raises:
         ValueError: A file is missing, or is not in the format; names file, line and column.
@@ -43,9 +43,8 @@ def read_one_hot(name: str, folder: Place, fields: Sequence[str]) -> BenchmarkDa
     if all(len(paths) == 1 for paths in found):
         parts = [_read_libfm(path, fields) for (path,) in found]
     else:
-        parts = _read_csv(require_files(folder, FILES), user=fields[0])
-    rows = parts[0][0]
-    vocabularies = {field: Vocabulary.of(rows[field]) for field in rows.column_names}
+        parts = [_read_csv(path, fields) for path in require_files(folder, FILES)]
+    vocabularies = {field: Vocabulary.of(parts[0][0][field]) for field in fields}
     train, valid, test = (
         split_of(
             {field: known.rows(table[field]) for field, known in vocabularies.items()},
@@ -64,27 +63,12 @@ def read_one_hot(name: str, folder: Place, fields: Sequence[str]) -> BenchmarkDa
     )
 
 
-def _read_csv(paths: Sequence[Place], *, user: str) -> list[Rows]:
-    headers = []
-    for path in paths:
-        with path.open(encoding="utf-8") as file:
-            headers.append(file.readline().rstrip("\r\n"))
-        first = headers[-1].split(",")[0]
-        if first != LABEL:
-            raise FormatError(path, line=1, column=1, found=first, expected=repr(LABEL))
-        if headers[-1] != headers[0]:
-            raise FormatError(path, line=1, column="header", found=headers[-1], expected=headers[0])
-    columns = tuple(headers[0].split(","))
-    if user not in columns:
-        raise FormatError(paths[0], line=1, column="header", found=headers[0], expected=user)
-    parts = []
-    for path in paths:
-        found = [block for block, _, _ in blocks([path], TextFormat(columns))]
-        if not found:
-            raise ValueError(f"{path}: no rows; at least one")
-        table = pa.concat_tables(found)
-        parts.append((table.drop_columns(LABEL), labels_of(table, LABEL, path, 1)))
-    return parts
+def _read_csv(path: Place, fields: Sequence[str]) -> Rows:
+    found = [block for block, _, _ in blocks([path], TextFormat((LABEL, *fields)))]
+    if not found:
+        raise ValueError(f"{path}: no rows; at least one")
+    table = pa.concat_tables(found)
+    return table, labels_of(table, LABEL, path, 1)
 
 
 def _read_libfm(path: Place, fields: Sequence[str]) -> Rows:

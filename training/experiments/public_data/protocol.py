@@ -21,6 +21,7 @@ from training.config.recipe import Recipe
 from training.data.batch import Batch, make_batch
 from training.experiments.public_data.data import BenchmarkData, Split, TrainingRows
 from training.metrics import Metrics, auc, evaluate
+from training.model.flops import cost_of
 from training.trainer.first_rows import NORMALISER_ROWS, FirstRows
 from training.trainer.loop import take_steps
 from training.trainer.schedule import learning_rate_share
@@ -41,6 +42,8 @@ class SeedResult:
     seconds: float
     samples_per_second: float
     """Training only, evaluation left out."""
+    params: int
+    """Numbers that were learnt."""
 
 
 def run_seed(
@@ -101,6 +104,7 @@ def run_seed(
         epochs=epoch,
         seconds=time.monotonic() - started,
         samples_per_second=data.train.num_rows() * epoch / trained,
+        params=cost_of(data.inputs, recipe.model).parameters,
     )
 
 

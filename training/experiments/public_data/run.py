@@ -30,7 +30,6 @@ from training.experiments.public_data.sequence_files import (
 )
 from training.experiments.public_data.trees import (
     TreeSettings,
-    TreesResult,
     run_trees,
     search_trees,
 )
@@ -99,7 +98,8 @@ def run_benchmark(
         "recipe": chosen.name if chosen else None,
         "batch_size": chosen.training.batch_size if chosen else None,
     }
-    figures = {**named, **_figures(data, results, contender.size(results)), "search": searched}
+    mflop = {"mflop_per_example": contender.mflop_per_example}
+    figures = {**named, **mflop, **_figures(data, results), "search": searched}
     return {**figures, "markdown": _table(figures)}
 
 
@@ -107,16 +107,10 @@ class _Contender(NamedTuple):
     """What is compared, its settings chosen."""
 
     settings: dict[str, Any]
-    run: Callable[[int, str], SeedResult]
-    """Trains one seed, whose progress bar says the text."""
-    size: Callable[[Sequence[SeedResult]], "_Size"]
-
-
-class _Size(NamedTuple):
-    params: int
-    """Numbers that were learnt."""
     mflop_per_example: float | None
     """Of training; None where it is not matrices that are multiplied."""
+    run: Callable[[int, str], SeedResult]
+    """Trains one seed, whose progress bar says the text."""
 
 
 def _ranker(
@@ -124,27 +118,21 @@ def _ranker(
 ) -> _Contender:
     if trials:
         recipe = search(data, recipe, trials=trials, num_rows=num_rows)
-    cost = cost_of(data.inputs, recipe.model)
 
     def run(seed: int, label: str) -> SeedResult:
         return run_seed(data, recipe, seed=seed, label=label)
 
-    return _Contender(
-        settings_of(recipe), run, lambda _: _Size(cost.parameters, cost.training_flops / 1e6)
-    )
+    flops = cost_of(data.inputs, recipe.model).training_flops
+    return _Contender(settings_of(recipe), flops / 1e6, run)
 
 
 def _trees(data: BenchmarkData, *, trials: int, num_rows: int | None) -> _Contender:
     settings = search_trees(data, trials=trials, num_rows=num_rows) if trials else TreeSettings()
 
-    def run(seed: int, _: str) -> TreesResult:
+    def run(seed: int, _: str) -> SeedResult:
         return run_trees(data, settings, seed=seed)
 
-    def size(results: Sequence[SeedResult]) -> _Size:
-        leaves = [one.leaves for one in results if isinstance(one, TreesResult)]
-        return _Size(round(float(np.mean(leaves))), None)
-
-    return _Contender(dataclasses.asdict(settings), run, size)
+    return _Contender(dataclasses.asdict(settings), None, run)
 
 
 def _log(label: str, found: SeedResult) -> None:
@@ -166,7 +154,7 @@ def recipe_for(dataset: str, model: str, recipe: str | None) -> Recipe:
     return found
 
 
-def _figures(data: BenchmarkData, results: Sequence[SeedResult], size: _Size) -> dict[str, Any]:
+def _figures(data: BenchmarkData, results: Sequence[SeedResult]) -> dict[str, Any]:
     tests = [result.test for result in results if result.test]
     columns: dict[str, list[float]] = {
         **{name: [getattr(test, name) for test in tests] for name in _TEST_FIGURES},
@@ -180,7 +168,7 @@ def _figures(data: BenchmarkData, results: Sequence[SeedResult], size: _Size) ->
     }
     figures = {
         **means,
-        **size._asdict(),
+        "params": round(float(np.mean([result.params for result in results]))),
         "seeds": len(results),
         "spreads": spreads,
         "rows": {"train": data.train.num_rows(), "valid": len(data.valid), "test": len(data.test)},

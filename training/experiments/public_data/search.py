@@ -3,11 +3,11 @@
 Every model has the same number of trials over the same ranges, the first with the recipe as it is.
 """
 
+import contextlib
 import dataclasses
-import functools
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import optuna
 
@@ -81,24 +81,43 @@ def best_of(
             from 1 and the AUC so far; the text says which trial it is.
         settings_of: What the log says of them.
     """
-    logging.getLogger("optuna").setLevel(logging.WARNING)
+    # What it says of a trial is said below.
+    logging.getLogger("optuna").setLevel(logging.ERROR)
     num_random = max(1, trials // 4)
     study = optuna.create_study(
         direction="maximize",
         sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=num_random),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=num_random),
     )
-    best, best_auc = first, -1.0
-    for number in range(trials):
-        trial = study.ask() if number else None
-        candidate = drawn(first, trial) if trial else first
-        label = f"search {number + 1}/{trials}"
-        found = _tried(functools.partial(valid, candidate), trial, label, settings_of(candidate))
-        if trial:
-            study.tell(trial, found.auc, state=found.state)
-        if found.auc is not None and found.auc > best_auc:
-            best, best_auc = candidate, found.auc
-    return best
+    found = [(-1.0, first)]
+
+    def tried(candidate: S, note: Note, number: int) -> float:
+        label, settings = f"search {number}/{trials}", settings_of(candidate)
+        try:
+            metrics = valid(candidate, note, label)
+        except DivergedError as error:
+            logger.warning("%s: %s with %s", label, error, settings)
+            raise
+        except optuna.TrialPruned as error:
+            logger.info("%s: given up, %s with %s", label, error, settings)
+            raise
+        reached = (metrics.auc, metrics.log_loss)
+        logger.info("%s: valid AUC %.4f, log loss %.4f with %s", label, *reached, settings)
+        found.append((metrics.auc, candidate))
+        return metrics.auc
+
+    def objective(trial: optuna.Trial) -> float:
+        def note(part: int, auc: float) -> None:
+            trial.report(auc, part)
+            if trial.should_prune():
+                raise optuna.TrialPruned(f"valid AUC {auc:.4f} after part {part} of the training")
+
+        return tried(drawn(first, trial), note, trial.number + 2)
+
+    with contextlib.suppress(DivergedError):
+        tried(first, lambda *_: None, 1)
+    study.optimize(objective, n_trials=trials - 1, catch=DivergedError)
+    return max(found, key=lambda one: one[0])[1]
 
 
 def with_newest(data: BenchmarkData, num_rows: int | None) -> BenchmarkData:
@@ -113,38 +132,6 @@ def with_newest(data: BenchmarkData, num_rows: int | None) -> BenchmarkData:
         return dataclasses.replace(data, train=data.train.newest(num_rows))
     limit = f"the rows of {data.name} are streamed, and each setting sees all of them"
     raise ValueError(f"--search-rows {num_rows}: {limit}")
-
-
-class _Tried(NamedTuple):
-    auc: float | None
-    """On the validation split; None where training diverged or the setting was given up."""
-    state: optuna.trial.TrialState
-
-
-def _tried(
-    valid: Callable[[Note, str], Metrics],
-    trial: optuna.Trial | None,
-    label: str,
-    settings: dict[str, Any],
-) -> _Tried:
-    def note(part: int, auc: float) -> None:
-        if trial:
-            trial.report(auc, part)
-            if trial.should_prune():
-                raise optuna.TrialPruned(f"valid AUC {auc:.4f} after part {part} of the training")
-
-    try:
-        found = valid(note, label)
-    except DivergedError as error:
-        logger.warning("%s: %s with %s", label, error, settings)
-        return _Tried(None, optuna.trial.TrialState.FAIL)
-    except optuna.TrialPruned as error:
-        logger.info("%s: given up, %s with %s", label, error, settings)
-        return _Tried(None, optuna.trial.TrialState.PRUNED)
-    logger.info(
-        "%s: valid AUC %.4f, log loss %.4f with %s", label, found.auc, found.log_loss, settings
-    )
-    return _Tried(found.auc, optuna.trial.TrialState.COMPLETE)
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:

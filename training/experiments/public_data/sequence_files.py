@@ -180,20 +180,14 @@ def _vocabularies(
 
 def _bags(values: pa.ChunkedArray, vocabulary: Vocabulary, max_length: int) -> Ids:
     """The newest values of each history; an empty one has no rows."""
-    filled = pc.fill_null(values.combine_chunks(), "")
-    lists = pc.split_pattern(filled, SEPARATOR)
-    lengths = np.asarray(pc.list_value_length(lists)).astype(np.int64)
-    flat = vocabulary.rows(lists.flatten())
-    lengths_kept = np.minimum(lengths, max_length)
+    lists = pc.split_pattern(pc.fill_null(values.combine_chunks(), ""), SEPARATOR)
+    lengths = np.asarray(pc.list_value_length(lists))
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    behind = np.cumsum(lengths)[row] - np.arange(len(row))
     # "" splits into one empty string, which is no value.
-    is_empty = np.asarray(pc.equal(filled, ""))
-    lengths_kept[is_empty] = 0
-    ends = np.cumsum(lengths)
-    kept_ends = np.cumsum(lengths_kept)
-    within = np.arange(kept_ends[-1] if len(kept_ends) else 0)
-    within -= np.repeat(kept_ends - lengths_kept, lengths_kept)
-    starts = np.repeat(ends - lengths_kept, lengths_kept)
-    return Ids(flat[starts + within], lengths_kept.astype(np.int32))
+    is_kept = (behind <= max_length) & np.asarray(pc.not_equal(lists.flatten(), ""))
+    kept_lengths = np.bincount(row[is_kept], minlength=len(lengths)).astype(np.int32)
+    return Ids(vocabulary.rows(lists.flatten())[is_kept], kept_lengths)
 
 
 def _vectors(path: Place) -> tuple[pa.Array, npt.NDArray[np.float32]]:

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from features.encoding.encode import Ids, ModelInputs
 from features.places import Place
 from training.experiments.public_data.data import FormatError, Split
 
@@ -128,29 +127,13 @@ def whole(rows: StreamedRows) -> Split:
     parts = list(rows.parts())
     if not parts:
         raise ValueError(f"{rows.paths[-1]}: no rows; at least one to evaluate")
-    ids = {
-        name: Ids(
-            np.concatenate([part.inputs.ids[name].values for part in parts]),
-            np.concatenate([part.inputs.ids[name].lengths for part in parts]),
-        )
-        for name in parts[0].inputs.ids
-    }
-    dense = np.concatenate([part.inputs.dense for part in parts])
-    return Split(
-        ModelInputs(dense, ids),
-        np.concatenate([part.label for part in parts]),
-        np.concatenate([part.group for part in parts]),
-    )
+    return Split.joined(parts)
 
 
 def labels_of(block: pa.Table, name: str, path: Place, line: int) -> npt.NDArray[np.int64]:
     """A column of 0 and 1; FormatError names the line that has neither."""
     label = numbers_of(block, name, path, line)
-    is_label = np.isin(label, (0, 1))
-    if not is_label.all():
-        index = int(np.flatnonzero(~is_label)[0])
-        found = str(block[name][index].as_py())
-        raise FormatError(path, line=line + index + 1, column=name, found=found, expected="0 or 1")
+    require(np.isin(label, (0, 1)), block[name], name, path, line, expected="0 or 1")
     return label.astype(np.int64)
 
 
@@ -159,18 +142,27 @@ def numbers_of(block: pa.Table, name: str, path: Place, line: int) -> npt.NDArra
     column = block[name].combine_chunks()
     try:
         numbers = pc.cast(column, pa.float32())
-    except pa.ArrowInvalid as error:
-        for index, value in enumerate(column):
-            if not _is_number(value):
-                raise FormatError(
-                    path,
-                    line=line + index + 1,
-                    column=name,
-                    found=value.as_py(),
-                    expected="a number",
-                ) from error
+    except pa.ArrowInvalid:
+        is_number = [_is_number(value) for value in column]
+        require(np.array(is_number), column, name, path, line, expected="a number")
         raise
     return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float32)
+
+
+def require(
+    is_right: npt.NDArray[np.bool_],
+    values: pa.ChunkedArray | pa.Array,
+    name: str,
+    path: Place,
+    line: int,
+    *,
+    expected: str,
+) -> None:
+    """FormatError with the first of a column's values that is not right."""
+    if not is_right.all():
+        index = int(np.argmin(is_right))
+        found = str(values[index].as_py())
+        raise FormatError(path, line=line + index + 1, column=name, found=found, expected=expected)
 
 
 def _is_number(value: pa.Scalar) -> bool:

@@ -6,6 +6,7 @@ many trials of its own settings as a ranker has of its own.
 
 import dataclasses
 import time
+from typing import NamedTuple
 
 import lightgbm
 import numpy as np
@@ -17,7 +18,7 @@ from training.experiments.public_data.data import BenchmarkData, InMemory, Split
 from training.experiments.public_data.protocol import SeedResult
 from training.experiments.public_data.search import Note, best_of, with_newest
 from training.metrics import Metrics, evaluate
-from training.model.inputs import Inputs, SparseInput
+from training.model.inputs import Inputs
 from training.resources import num_cores
 
 MOST_TREES = 2_000
@@ -77,13 +78,6 @@ def _drawn(_: TreeSettings, trial: optuna.Trial) -> TreeSettings:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class TreesResult(SeedResult):
-    """What one seed reached, and how large it became; its ``epochs`` are trees."""
-
-    leaves: int = 0
-
-
 def run_trees(
     data: BenchmarkData,
     settings: TreeSettings,
@@ -91,8 +85,10 @@ def run_trees(
     seed: int,
     with_test: bool = True,
     after_trees: Note = lambda *_: None,
-) -> TreesResult:
+) -> SeedResult:
     """Train LightGBM until 50 trees have not raised the validation AUC, and score the best.
+
+    The result's ``epochs`` are trees, and its ``params`` leaves.
 
     Args:
         data: The splits.
@@ -107,15 +103,18 @@ def run_trees(
     """
     rows = _in_memory(data)
     started = time.monotonic()
-    columns = _Columns(data.inputs, settings.has_large_ids)
+
+    def columns(split: Split) -> _Columns:
+        return _Columns.of(data.inputs, split.inputs, has_large_ids=settings.has_large_ids)
+
+    learnt, valid = columns(rows), columns(data.valid).matrix
     train = lightgbm.Dataset(
-        columns.matrix(rows.inputs),
+        learnt.matrix,
         rows.label,
-        categorical_feature=columns.categorical,
+        categorical_feature=learnt.categorical,
         params={"verbosity": -1},
         free_raw_data=True,
     )
-    valid = columns.matrix(data.valid.inputs)
     booster = lightgbm.train(
         _params(settings, seed),
         train,
@@ -128,13 +127,13 @@ def run_trees(
     )
     seconds = time.monotonic() - started
     dump = booster.dump_model(num_iteration=booster.best_iteration)
-    return TreesResult(
+    return SeedResult(
         valid=_score(booster, valid, data.valid),
-        test=_score(booster, columns.matrix(data.test.inputs), data.test) if with_test else None,
+        test=_score(booster, columns(data.test).matrix, data.test) if with_test else None,
         epochs=booster.best_iteration,
         seconds=seconds,
         samples_per_second=len(rows) * booster.current_iteration() / seconds,
-        leaves=sum(tree["num_leaves"] for tree in dump["tree_info"]),
+        params=sum(tree["num_leaves"] for tree in dump["tree_info"]),
     )
 
 
@@ -180,42 +179,33 @@ def _score(booster: lightgbm.Booster, matrix: npt.NDArray[np.float32], split: Sp
     return evaluate(probability.astype(np.float32), split.label, split.group)
 
 
-class _Columns:
-    """Encoded inputs as columns of numbers and categories.
+class _Columns(NamedTuple):
+    """Encoded rows as numbers and categories."""
 
-    Dense inputs are numbers, NaN where they are missing. An id is a category; a bag of a small
-    table is a count for each of its rows, a bag of a larger one its length and its first id.
-    """
+    matrix: npt.NDArray[np.float32]
+    """(rows, columns)."""
+    categorical: list[int]
+    """The columns that are categories."""
 
-    def __init__(self, inputs: Inputs, has_large_ids: bool) -> None:
-        self._inputs, self._has_large_ids = inputs, has_large_ids
-        self.categorical: list[int] = []
-        place = len(inputs.dense)
+    @classmethod
+    def of(cls, inputs: Inputs, rows: ModelInputs, *, has_large_ids: bool) -> "_Columns":
+        """Dense inputs are numbers, NaN where they are missing, and an id is a category.
+
+        A bag of a small table is a count for each of its rows, one of a larger table its length and
+        its first id.
+        """
+        parts, categorical = [rows.dense], []
         for one in inputs.sparse:
-            kinds = self._kinds(one)
-            self.categorical += [place + n for n, is_category in enumerate(kinds) if is_category]
-            place += len(kinds)
-
-    def _kinds(self, one: SparseInput) -> list[bool]:
-        """Whether each of an input's columns is a category."""
-        is_category = [True] if one.num_rows <= SMALL_CATEGORY or self._has_large_ids else []
-        if one.max_length == 1:
-            return is_category
-        return [False] * one.num_rows if one.num_rows <= MOST_COUNTED else [False, *is_category]
-
-    def matrix(self, inputs: ModelInputs) -> npt.NDArray[np.float32]:
-        """(rows, columns) of encoded rows."""
-        parts = [inputs.dense]
-        for one in self._inputs.sparse:
-            ids, kinds = inputs.ids[one.name], self._kinds(one)
-            if one.max_length > 1 and one.num_rows <= MOST_COUNTED:
+            ids, is_bag = rows.ids[one.name], one.max_length > 1
+            if is_bag and one.num_rows <= MOST_COUNTED:
                 parts.append(_counts(ids, one.num_rows))
                 continue
-            if one.max_length > 1:
+            if is_bag:
                 parts.append(ids.lengths[:, None].astype(np.float32))
-            if any(kinds):
+            if one.num_rows <= SMALL_CATEGORY or has_large_ids:
+                categorical.append(sum(part.shape[1] for part in parts))
                 parts.append(_first(ids)[:, None])
-        return np.concatenate(parts, axis=1, dtype=np.float32)
+        return cls(np.concatenate(parts, axis=1, dtype=np.float32), categorical)
 
 
 def _counts(ids: Ids, num_rows: int) -> npt.NDArray[np.float32]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.interpolate import make_interp_spline
 
-from training.experiments.scaling.bootstrap import DRAWS, LEVEL, Interval
+from training.experiments.scaling.bootstrap import LEVEL, Interval
 from training.experiments.scaling.curve import Curve
 from training.experiments.scaling.laws import geometric_mean
 from training.experiments.scaling.points import AXES, is_positive
@@ -141,7 +141,7 @@ def advise(curves: Sequence[Curve], current: Current | None = None) -> Advice:
     given = current.x if current else {}
     starts = [given.get(curve.axis, float(curve.observed.x[-1])) for curve in chosen]
     doublings = [curve.change(x, 2 * x)[1] for curve, x in zip(chosen, starts, strict=True)]
-    shares = np.bincount(np.argmin(doublings, axis=0), minlength=len(chosen)) / DRAWS
+    shares = np.bincount(np.argmin(doublings, axis=0), minlength=len(chosen)) / len(doublings[0])
     steps = [
         dataclasses.replace(_step(curve, x), share_best=float(share))
         for curve, x, share in zip(chosen, starts, shares, strict=True)

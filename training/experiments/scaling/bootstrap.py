@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from training.experiments.scaling.laws import FloatArray, Form, Laws, fit
+from training.experiments.scaling.laws import FloatArray, Form, Laws, fit, refit
 
 LEVEL = 0.9
 """Of every interval."""
@@ -92,22 +92,30 @@ def lack_of_fit(observations: Observations) -> float | None:
     )
 
 
-def independent(observations: Observations) -> Observations:
-    """The observations whose errors may be called independent.
+def independent(observations: Observations) -> tuple[Observations, tuple[str, ...]]:
+    """The observations whose errors may be called independent, with notes in plain words.
 
     Seeds of a point share its learning rate and whatever else the law does not know. Where that
     shows, the points' means are the observations, otherwise the runs.
     """
     p_value = lack_of_fit(observations)
-    is_shared = p_value is not None and p_value < _LACK_OF_FIT
-    return observations.collapsed() if is_shared else observations
+    if p_value is None:
+        note = "One seed a point: the noise is read off the distances to the law."
+        return observations, (note,)
+    if p_value >= _LACK_OF_FIT:
+        return observations, ()
+    note = (
+        f"The points lie farther from the law than their seeds scatter (p = {p_value:.2g}), so "
+        "each point counts once: something that all seeds of a point share, such as its learning "
+        "rate, or the law itself, is off."
+    )
+    return observations.collapsed(), (note,)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
     """One form on one curve."""
 
-    form: Form
     law: Laws
     """Of size 1."""
     residuals: FloatArray
@@ -118,23 +126,23 @@ class Fitted:
 
 def fit_form(observations: Observations, form: Form) -> Fitted:
     """The best law of a form, and how far the observations are from it."""
-    law = fit(form, observations.x, observations.means[None], observations.counts)
+    law = fit(form, observations.x, observations.means, observations.counts)
     residuals = observations.residuals(law)
-    return Fitted(form, law, residuals, _criterion(residuals, form))
+    return Fitted(law, residuals, _criterion(residuals, form))
 
 
-def draw(observations: Observations, fitted: Fitted, *, seed: int, size: int = DRAWS) -> Laws:
-    """``size`` laws that the noise could have led to as well.
+def draw(observations: Observations, floored: Fitted, *, seed: int, size: int) -> Laws:
+    """``size`` floored laws that the noise could have led to as well.
 
     The observations are independent, and more than the form has parameters.
     """
-    runs, generator = len(fitted.residuals), np.random.default_rng(seed)
-    freedom = runs - fitted.form.parameters
-    errors = generator.choice(fitted.residuals * np.sqrt(runs / freedom), size=(size, runs))
+    runs, generator = len(floored.residuals), np.random.default_rng(seed)
+    freedom = runs - Form.FLOOR.parameters
+    errors = generator.choice(floored.residuals * np.sqrt(runs / freedom), size=(size, runs))
     errors *= np.sqrt(freedom / generator.chisquare(freedom, size=(size, 1)))
     is_at = np.eye(len(observations.x))[observations.index] / observations.counts
-    drawn = fitted.law.at(observations.x) * np.exp(errors @ is_at)
-    return fit(fitted.form, observations.x, drawn, observations.counts)
+    drawn = floored.law.at(observations.x) * np.exp(errors @ is_at)
+    return refit(floored.law, observations.x, drawn, observations.counts)
 
 
 def _criterion(residuals: FloatArray, form: Form) -> float | None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from training.experiments.scaling.bootstrap import (
+    DRAWS,
     LEVEL,
     Fitted,
     Interval,
@@ -17,7 +18,6 @@ from training.experiments.scaling.bootstrap import (
     draw,
     fit_form,
     independent,
-    lack_of_fit,
 )
 from training.experiments.scaling.laws import BETA_RANGE, FloatArray, Form, Laws
 from training.experiments.scaling.points import Point
@@ -67,11 +67,11 @@ class Curve:
         observed = Observations.of([p.x for p in runs], [p.ne for p in runs])
         if len(observed.x) < MIN_POINTS:
             raise ValueError(f"{name}, points: {len(observed.x)}; at least {MIN_POINTS} for a law")
-        basis = independent(observed)
+        basis, notes_on_noise = independent(observed)
         fits = {form: fit_form(basis, form) for form in Form}
         # Of its own for each curve: the draws of two are compared as if independent.
-        draws = draw(basis, fits[Form.FLOOR], seed=zlib.crc32(name.encode()))
-        notes = (*_notes_on_noise(observed), *_notes_on_forms(fits))
+        draws = draw(basis, fits[Form.FLOOR], seed=zlib.crc32(name.encode()), size=DRAWS)
+        notes = (*notes_on_noise, *_notes_on_forms(fits))
         why_no_floor = _why_no_floor(fits, draws, observed)
         return cls(
             axis=runs[0].axis,
@@ -191,19 +191,6 @@ def _above_least(fits: Mapping[Form, Fitted]) -> dict[Form, float]:
     known = {form: fit.criterion for form, fit in fits.items() if fit.criterion is not None}
     least = min(known.values())
     return {form: value - least for form, value in known.items()}
-
-
-def _notes_on_noise(observed: Observations) -> list[str]:
-    p_value = lack_of_fit(observed)
-    if p_value is None:
-        return ["One seed a point: the noise is read off the distances to the law."]
-    if independent(observed) is not observed:
-        return [
-            "The points lie farther from the law than their seeds scatter "
-            f"(p = {p_value:.2g}), so each point counts once: something that all seeds of a point "
-            "share, such as its learning rate, or the law itself, is off."
-        ]
-    return []
 
 
 _NAMES = {

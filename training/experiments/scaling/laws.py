@@ -8,23 +8,26 @@ reducible loss in the middle of the points and hardly moves with β:
   per cent of a reference, less 100 (arXiv 2403.02545, section 7.2; printed without the minus).
 * ``FLAT``: the resource does nothing.
 
-Fits minimise relative residuals. For a given β the floored law is linear in α and γ, so the search
-is over β alone: a grid, then finer ones around the best. A whole bootstrap is one call.
+Fits minimise the residuals of the logarithm of the loss: the floored law's by
+``scipy.optimize.least_squares`` within bounds, the best of some starts; the others' in one step.
 """
 
 import dataclasses
 import enum
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import least_squares
 
 FloatArray = npt.NDArray[np.float64]
 
 BETA_RANGE = (0.01, 3.0)
 """Of the floored law; below, it cannot be told from a logarithm."""
-_GRID_SIZE = 40
-_ZOOM_SIZE = 11
-_ZOOMS = 4
+_LEAST_ALPHA = 1e-9
+_STARTS = tuple(itertools.product((0.1, 1.0), (0.2, 0.9)))
+"""β, and γ as a share of the least loss."""
 
 
 class Form(enum.StrEnum):
@@ -76,84 +79,58 @@ def geometric_mean(x: FloatArray) -> float:
 
 
 def fit(form: Form, x: FloatArray, loss: FloatArray, weight: FloatArray) -> Laws:
-    """The best law of a form for (points,) x and each row of (size, points) losses, all above 0.
-
-    The (points,) weight is such as the number of seeds.
-    """
+    """The best law of a form for (points,) x and losses above 0, weighted such as by seeds."""
     scale, log_loss = geometric_mean(x), np.log(loss)
-    if form is Form.FLOOR:
-        # Residuals relative to the losses, then to the law that this gives.
-        rough = _search(x / scale, loss, weight / loss**2, scale, zooms=0)
-        return _search(x / scale, loss, weight / rough.at(x) ** 2, scale, zooms=_ZOOMS)
-    level = np.average(log_loss, axis=1, weights=weight)
-    zeros = np.zeros(len(loss))
-    if form is Form.FLAT:
-        return Laws(zeros, zeros, np.exp(level), scale)
     log_x = np.log(x / scale)
-    middle = np.average(log_x, weights=weight)
-    centred = weight * (log_x - middle)
-    slope = (log_loss @ centred) / (centred @ (log_x - middle))
-    beta = np.clip(-slope, 0, BETA_RANGE[1])
-    return Laws(np.exp(level + beta * middle), beta, zeros, scale)
+    level = np.exp(np.average(log_loss, weights=weight))
+    if form is Form.FLAT:
+        return _laws([(0, 0, level)], scale)
+    if form is Form.POWER:
+        slope = np.polyfit(log_x, log_loss, 1, w=np.sqrt(weight))[0]
+        beta = np.clip(-slope, 0, BETA_RANGE[1])
+        alpha = np.exp(np.average(log_loss + beta * log_x, weights=weight))
+        return _laws([(alpha, beta, 0)], scale)
+    floors = [(beta, share * loss.min()) for beta, share in _STARTS]
+    starts = [(level - gamma, beta, gamma) for beta, gamma in floors]
+    return _laws([_floored(log_x, loss, weight, starts)], scale)
 
 
-def _search(
-    ratio: FloatArray, loss: FloatArray, weight: FloatArray, scale: float, *, zooms: int
-) -> Laws:
-    grid = np.geomspace(*BETA_RANGE, _GRID_SIZE)
-    step, rows = np.log(grid[1] / grid[0]), np.arange(len(loss))
-    beta = grid[None]
-    for left in range(zooms, -1, -1):
-        alpha, gamma, cost = _linear_part(ratio, loss, weight, beta)
-        best = cost.argmin(axis=1)
-        exponents = np.broadcast_to(beta, cost.shape)
-        found = Laws(alpha[rows, best], exponents[rows, best], gamma[rows, best], scale)
-        if left:
-            near = np.exp(np.linspace(-step, step, _ZOOM_SIZE))
-            beta = np.clip(found.beta[:, None] * near, *BETA_RANGE)
-            step /= _ZOOM_SIZE // 2
-    return found
+def refit(law: Laws, x: FloatArray, losses: FloatArray, weight: FloatArray) -> Laws:
+    """The floored laws of (size, points) losses that are near to a floored law's, from there on."""
+    start = [(law.alpha[0], law.beta[0], law.gamma[0])]
+    log_x = np.log(x / law.scale)
+    return _laws([_floored(log_x, loss, weight, start) for loss in losses], law.scale)
 
 
-def _linear_part(
-    ratio: FloatArray, loss: FloatArray, weight: FloatArray, beta: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Least squares of α ≥ 0 and 0 ≤ γ ≤ the row's least loss, for each β.
-
-    A convex problem of two variables: where its free minimum is outside the box, the minimum is on
-    an edge, and each edge has one variable. α = 0 is no edge of interest: γ would be at its top.
-
-    Args:
-        ratio: (points,), x / x₀.
-        loss: (size, points).
-        weight: (size, points), of the squared residuals.
-        beta: (size or 1, grid).
-
-    Returns:
-        (size, grid) α, γ and sums of squares.
-    """
-    power = np.exp(-beta[..., None] * np.log(ratio))
-    p, py = _sums(power, weight), _sums(power, weight * loss)
-    pp = _sums(power**2, weight)
-    total, y, yy = (
-        (weight * part).sum(axis=1)[:, None] for part in (np.ones(loss.shape), loss, loss**2)
-    )
-    top = np.broadcast_to(loss.min(axis=1)[:, None], p.shape)
-    # At least 5 different x and β ≥ 0.01: the powers are not all equal.
-    determinant = total * pp - p**2
-    alpha, gamma = (total * py - p * y) / determinant, (pp * y - p * py) / determinant
-    is_inside = (alpha >= 0) & (gamma >= 0) & (gamma <= top)
-    edges = (np.zeros(p.shape), top)
-    alphas = np.stack([alpha, *(np.maximum((py - edge * p) / pp, 0) for edge in edges)])
-    gammas = np.stack([gamma, *edges])
-    costs = yy + alphas * (alphas * pp - 2 * py) + gammas * (gammas * total - 2 * y)
-    costs += 2 * alphas * gammas * p
-    costs[0] = np.where(is_inside, costs[0], np.inf)
-    best = costs.argmin(axis=0)[None]
-    chosen = [np.take_along_axis(a, best, axis=0)[0] for a in (alphas, gammas, costs)]
-    return chosen[0], chosen[1], chosen[2]
+def _laws(parameters: Sequence[npt.ArrayLike], scale: float) -> Laws:
+    alpha, beta, gamma = np.array(parameters, float).T
+    return Laws(alpha, beta, gamma, scale)
 
 
-def _sums(power: FloatArray, weight: FloatArray) -> FloatArray:
-    """(size, grid) sums over the points of (size or 1, grid, points) × (size, points)."""
-    return np.asarray(np.matmul(power, weight[..., None])[..., 0])
+def _floored(
+    log_x: FloatArray,
+    loss: FloatArray,
+    weight: FloatArray,
+    starts: Sequence[tuple[float, float, float]],
+) -> FloatArray:
+    """α ≥ 0, β in its range and 0 ≤ γ ≤ the least loss."""
+    root, log_loss = np.sqrt(weight), np.log(loss)
+    bounds = ([_LEAST_ALPHA, BETA_RANGE[0], 0], [np.inf, BETA_RANGE[1], loss.min()])
+
+    def residuals(parameters: FloatArray) -> FloatArray:
+        alpha, beta, gamma = parameters
+        return np.asarray(root * (np.log(alpha * np.exp(-beta * log_x) + gamma) - log_loss))
+
+    def jacobian(parameters: FloatArray) -> FloatArray:
+        alpha, beta, gamma = parameters
+        power = np.exp(-beta * log_x)
+        columns = np.stack([power, -alpha * log_x * power, np.ones_like(power)], axis=1)
+        return np.asarray(columns * (root / (alpha * power + gamma))[:, None])
+
+    found = [
+        least_squares(residuals, np.clip(start, *bounds), jacobian, bounds=bounds)
+        for start in starts
+    ]
+    best = min(found, key=lambda one: one.cost)
+    # The solver stays within the bounds, next to one that it ends at.
+    return np.where(best.active_mask < 0, bounds[0], best.x)

@@ -4,7 +4,7 @@ A panel is the NE against one resource, with law, interval, floor, production an
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -102,49 +102,40 @@ def _step_row(step: Step) -> list[Value]:
         Cell(AXES[step.axis].title, note=step.regime, tone=_TONES.get(step.regime, Tone.PLAIN)),
         Cell(short(step.x), is_number=True),
         Cell(f"×{step.factor:.2g}", note=step.recipe or "", is_number=True),
-        _change(step.ne_change),
+        _within(step.ne_change, signed_percent),
         Cell(f"×{step.compute_factor:.2g}", is_number=True),
-        _change(step.doubling),
+        _within(step.doubling, signed_percent),
         None
         if step.compute_doubling is None
         else Cell(signed_percent(step.compute_doubling), is_number=True),
-        _within(floor, "{:.2f}", times=100) if floor else None,
+        _within(floor, lambda share: f"{100 * share:.2f}") if floor else None,
     ]
 
 
-def _change(interval: Interval) -> Cell:
-    """A relative change with its interval."""
-    low, high = signed_percent(interval.low), signed_percent(interval.high)
-    return Cell(signed_percent(interval.estimate), note=f"({low} to {high})", is_number=True)
-
-
-def _within(interval: Interval, form: str, *, times: float = 1) -> Cell:
+def _within(interval: Interval, text: Callable[[float], str]) -> Cell:
     """A value with its interval."""
-    estimate, low, high = (
-        form.format(times * value) for value in (interval.estimate, interval.low, interval.high)
-    )
+    estimate, low, high = map(text, (interval.estimate, interval.low, interval.high))
     return Cell(estimate, note=f"({low} to {high})", is_number=True)
 
 
 def _laws(curves: Sequence[Curve]) -> Table:
-    forms = list(Form)
+    columns = ("resource", "model", "points, runs", "β", "floor γ")
     return Table(
-        ("resource", "model", "points, runs", "β", "floor γ", *(form.formula for form in forms)),
-        [_law_row(curve, forms) for curve in curves],
+        (*columns, *(form.formula for form in Form)), [_law_row(curve) for curve in curves]
     )
 
 
-def _law_row(curve: Curve, forms: Sequence[Form]) -> list[Value]:
+def _law_row(curve: Curve) -> list[Value]:
     criteria = curve.criteria
     return [
         AXES[curve.axis].title,
         curve.model,
         f"{len(curve.observed.x)}, {len(curve.points)}",
-        _within(curve.beta, "{:.4g}"),
-        _within(curve.gamma, "{:.4g}") if curve.is_floor_identified else "not identified",
+        _within(curve.beta, "{:.4g}".format),
+        _within(curve.gamma, "{:.4g}".format) if curve.is_floor_identified else "not identified",
         *(
             Cell(f"{criteria[form]:.1f}", is_number=True) if form in criteria else None
-            for form in forms
+            for form in Form
         ),
     ]
 

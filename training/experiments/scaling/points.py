@@ -2,13 +2,11 @@
 
 import dataclasses
 import json
-import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from features.places import Place, put_whole
-
-logger = logging.getLogger(__name__)
+from features.places import Place
+from training.experiments.journal import append_lines, whole_lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,30 +109,3 @@ def read_points(path: Place) -> list[Point]:
 def append_points(path: Place, points: Iterable[Point]) -> None:
     """Add finished runs to a file."""
     append_lines(path, map(dataclasses.asdict, points))
-
-
-def whole_lines(path: Place) -> list[str]:
-    """The lines of a file; a last one that a killed run left unfinished is skipped and logged."""
-    lines = path.read_text().split("\n")
-    if _is_cut_off(lines[-1]):
-        logger.warning("%s: the last line is cut off, and skipped", path)
-        del lines[-1]
-    return lines
-
-
-def append_lines(path: Place, values: Iterable[Mapping[str, object]]) -> None:
-    """Add JSON objects, a line each; a line that a killed run left unfinished is dropped first.
-
-    The file is put anew, as an object store can: of two that add at once, one may lose its lines.
-    """
-    kept = [line for line in whole_lines(path) if line] if path.exists() else []
-    lines = [*kept, *(json.dumps(value) for value in values)]
-    put_whole(path, "".join(f"{line}\n" for line in lines).encode())
-
-
-def _is_cut_off(tail: str) -> bool:
-    """What stands behind the last line's end, if it is no whole JSON object."""
-    try:
-        return bool(tail.strip()) and not json.loads(tail)
-    except ValueError:
-        return True

@@ -18,9 +18,15 @@ from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable, user_groups
 from training.data.examples import Examples
 from training.distributed.divergence import DivergedError
-from training.experiments.one_pass import AVERAGE_DECAY, WARM_UP_STEPS, Days, OnePass
+from training.experiments.journal import hash_of
+from training.experiments.one_pass import (
+    AVERAGE_DECAY,
+    WARM_UP_STEPS,
+    Days,
+    OnePass,
+    setting_of,
+)
 from training.experiments.scaling.points import Point
-from training.experiments.sweep.journal import Outcome, code_hash, hash_of
 from training.experiments.sweep.sizes import Size
 from training.metrics import Metrics, evaluate
 from training.model.flops import cost_of
@@ -37,6 +43,25 @@ _WARM_UP_SHARE = 0.1
 _TIMED_STEPS = 6
 _SMALL_TABLE = 64
 """Rows that a table keeps at the least."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One finished run, as the journal has it."""
+
+    key: str
+    axis: str
+    model: str
+    label: str
+    learning_rate: float
+    seed: int
+    valid_ne: float
+    test_ne: float
+    test_log_loss: float
+    examples: int
+    seconds: float
+    setting: str = ""
+    """Hash of the code, the schema and the days: points are of one curve under one setting only."""
 
 
 class HashedTable(ExampleTable):
@@ -91,13 +116,7 @@ class Runs:
         self.num_steps = self.log.num_steps()
         self.registry = registry
         days = [*self.days.train, *self.days.valid, *self.days.test]
-        self.setting = hash_of(
-            {
-                "code": code_hash(),
-                "schema": table.schema.fingerprint(),
-                "partitions": table.content_hashes(days),
-            }
-        )
+        self.setting = setting_of(table, days, "training.experiments.sweep.sweep")
 
     def train(self, size: Size, rate: float, seed: int) -> Outcome:
         """One run, judged on the days behind its own; of one that diverges the losses are NaN."""

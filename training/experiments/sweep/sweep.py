@@ -10,16 +10,17 @@ import datetime
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Never
 
 from tqdm import tqdm
 
 from features.places import Place
 from training.data.dataset import ExampleTable
-from training.experiments.scaling.points import Point, append_lines, append_points, read_points
-from training.experiments.sweep.journal import Outcome, read_outcomes
-from training.experiments.sweep.runs import Runs
+from training.experiments.journal import Journal
+from training.experiments.one_pass import next_to_try
+from training.experiments.scaling.points import Point, append_points, read_points
+from training.experiments.sweep.runs import Outcome, Runs
 from training.experiments.sweep.sizes import Size
 from training.registry.mlflow_registry import Registry
 
@@ -55,11 +56,11 @@ class Sweep:
     ) -> None:
         self.runs = Runs(table, registry, last=last, batch_size=batch_size)
         self.points = folder / f"{table.schema.name}.jsonl"
-        self._journal = folder / f"{table.schema.name}-runs.jsonl"
+        self._journal = Journal(folder / f"{table.schema.name}-runs.jsonl")
         self.seeds = seeds
         self.ends = time.monotonic() + budget_seconds
         self.budget_seconds = budget_seconds
-        self.outcomes = read_outcomes(self._journal)
+        self.outcomes = {key: Outcome(**run) for key, run in self._journal.runs.items()}
         self._known_points = self._points_of_setting()
 
     def run(self, sizes: Sequence[Size]) -> dict[str, object]:
@@ -103,24 +104,17 @@ class Sweep:
         """The learning rate of a size, then its seeds; the rate, and whether all was done."""
         tried: dict[int, float] = {}
         share, limit = seconds, bar.n + seconds * self._num_runs
-        wanted = [index for index in (rate, rate - 1, rate + 1) if index in _RATES]
-        while wanted:
-            index = wanted.pop(0)
+        while (index := next_to_try(tried, first=rate, among=_RATES, most=len(_RATES))) is not None:
             outcome = self._outcome(size, LEARNING_RATES[index], 0, seconds, bar)
             if outcome is None:
                 return rate, False
-            tried[index] = outcome.valid_ne
-            if math.isfinite(outcome.valid_ne):
+            has_ended = math.isfinite(outcome.valid_ne)
+            tried[index] = outcome.valid_ne if has_ended else math.inf
+            if has_ended:
                 # A whole run is a better estimate than a few timed steps.
                 seconds = outcome.seconds
             bar.update(min(share, limit - bar.n))
-            best = best_rate(tried)
-            wanted += [
-                near
-                for near in (best - 1, best + 1)
-                if near in _RATES and near not in tried and near not in wanted
-            ]
-        best = best_rate(tried)
+        best = min(tried, key=lambda index: tried[index])
         outcomes = [
             self._outcome(size, LEARNING_RATES[best], seed, seconds, bar)
             for seed in range(self.seeds)
@@ -143,7 +137,7 @@ class Sweep:
         bar.set_postfix_str(f"{size.label}, learning rate {rate:g}, seed {seed}")
         outcome = self.runs.train(size, rate, seed)
         self.outcomes[key] = outcome
-        append_lines(self._journal, [dataclasses.asdict(outcome)])
+        self._journal.add(key, dataclasses.asdict(outcome))
         return outcome
 
     def _estimate(self, size: Size) -> float:
@@ -178,8 +172,3 @@ class Sweep:
             self.points.unlink()
             append_points(self.points, kept)
         return kept
-
-
-def best_rate(tried: Mapping[int, float]) -> int:
-    """The index of the lowest loss; a run that diverged has none, and loses to any that has."""
-    return min(tried, key=lambda index: tried[index] if math.isfinite(tried[index]) else math.inf)

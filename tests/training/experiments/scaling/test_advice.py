@@ -71,7 +71,7 @@ def test_what_machines_read_is_plain_json_and_says_the_same(advice):
 
 def test_intervals_of_a_gain_cover_the_truth_about_as_often_as_they_say():
     truth, covered = ladder(18e6) / ladder(9e6) - 1, []
-    for trial in range(100):
+    for trial in range(60):
         curve = Curve.of(runs(ladder, LADDER, axis="compute", seed=trial))
         low, high = np.quantile(curve.change(9e6, 18e6)[1], [0.05, 0.95])
         covered.append(low <= truth <= high)
@@ -87,7 +87,7 @@ def test_without_a_production_model_steps_start_from_the_largest_runs():
 def test_noise_alone_is_seldom_taken_for_a_gain(noise):
     found = [
         study(runs(lambda x: 0.85, ROWS, axis="rows", unit="rows", noise=noise, seed=trial)).advice
-        for trial in range(40)
+        for trial in range(30)
     ]
     assert np.mean([advice.next is not None for advice in found]) <= 0.1
     silent = next(advice for advice in found if advice.next is None)

@@ -10,7 +10,7 @@ from training.data.dataset import ExampleTable
 from training.distributed.process_group import process_group
 from training.experiments.scaling.points import read_points
 from training.experiments.sweep.sizes import sizes_of
-from training.experiments.sweep.sweep import LEARNING_RATES, Sweep, best_rate
+from training.experiments.sweep.sweep import LEARNING_RATES, Sweep
 from training.recipes import recipe_of
 from training.registry.mlflow_registry import Registry
 
@@ -141,9 +141,3 @@ def test_a_run_that_diverges_ends_at_once_and_is_no_failure(built, group, tmp_pa
     (smallest, *_) = sizes_of("rows", recipe_of("wukong-tiny"), num_points=5)
     outcome = made.runs.train(smallest, 1e12, 0)
     assert np.isnan([outcome.valid_ne, outcome.test_ne, outcome.test_log_loss]).all()
-
-
-def test_a_learning_rate_at_which_training_diverged_is_never_the_best():
-    assert best_rate({2: float("nan"), 1: 0.9, 3: 0.8}) == 3
-    assert best_rate({2: float("inf"), 1: 0.9}) == 1
-    assert best_rate({2: float("nan")}) == 2

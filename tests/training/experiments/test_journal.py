@@ -1,6 +1,24 @@
-"""Which code a run is known by."""
+"""What a journal keeps, and which code a run is known by."""
 
-from training.experiments.sweep import journal
+from training.experiments import journal
+from training.experiments.journal import Journal
+
+
+def test_a_run_is_found_by_its_key_and_one_that_a_kill_cut_off_is_not(anywhere):
+    path = anywhere / "runs.jsonl"
+    kept = Journal(path)
+    kept.add("a", {"loss": 0.5})
+    kept.add("b", {"loss": 0.4})
+    assert (
+        Journal(path).runs
+        == kept.runs
+        == {
+            "a": {"loss": 0.5, "key": "a"},
+            "b": {"loss": 0.4, "key": "b"},
+        }
+    )
+    path.write_bytes(path.read_bytes()[:-9])
+    assert list(Journal(path).runs) == ["a"]
 
 
 def test_a_run_is_known_by_the_modules_that_it_imports_and_by_no_others():
@@ -30,11 +48,10 @@ def test_an_edit_of_a_module_that_is_reached_changes_the_hash(tmp_path, monkeypa
     (package / "model.py").write_text("x = 1\n")
     (package / "page.py").write_text("y = 1\n")
     monkeypatch.setattr(journal, "_ROOT", tmp_path)
-    monkeypatch.setattr(journal, "_SWEEP", "training.sweep")
 
     def now():
         journal.code_hash.cache_clear()
-        return journal.code_hash()
+        return journal.code_hash("training.sweep")
 
     before = now()
     (package / "page.py").write_text("y = 2\n")
