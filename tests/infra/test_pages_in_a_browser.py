@@ -108,6 +108,6 @@ def test_a_point_without_a_measure_is_noted_and_not_drawn():
     from training.evaluation.reports import training_page
 
     for point in ({**POINT, "ne": float("nan")}, {"step": 1, "loss": 0.6}):
-        page = site.html(training_page("d", "n", [point], {}))
+        page = site.html(training_page("d", "n", [point], {}, []))
         assert "No learning curve" in page
         assert "<svg" not in page

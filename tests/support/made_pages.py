@@ -38,6 +38,15 @@ FACTS = {
     "steps": 1,
     "recipe": "wukong-movielens",
 }
+NOT_SEEN = {"dead_units": None, "fmb_norm": None}
+PARTS = [
+    {
+        **{"part": part, "step": step, "gradient": 0.0123, "update": 3.4e-4, "is_new": False},
+        **({"dead_units": 0.03, "fmb_norm": 3.2} if "layer" in part else NOT_SEEN),
+    }
+    for step in (100, 500, 4_690)
+    for part in ("tokens", *(f"layer {number}" for number in range(8)), "head")
+]
 POINT = {"step": 1, "loss": 0.61, "ne": 0.93, "calibration": 0.91}
 
 
@@ -104,7 +113,7 @@ def write_gate(reports, *, is_trial=False):
         is_spoilt=is_trial,
     )
     name = family()[-1].name
-    write_training_page(reports, "movielens-100k", name, [POINT], FACTS)
+    write_training_page(reports, "movielens-100k", name, [POINT], FACTS, PARTS)
     return write_gate_page(reports, "movielens-100k", day.isoformat(), evaluation, family())
 
 
@@ -119,7 +128,7 @@ def ranker(version):
 def training(steps):
     """Of a run with so many noted steps."""
     points = [{**POINT, "step": 100 * n, "ne": 1.1 - 0.2 * n / steps} for n in range(1, steps + 1)]
-    return training_page("movielens-100k", "1998-04-20-wukong-movielens", points, FACTS)
+    return training_page("movielens-100k", "1998-04-20-wukong-movielens", points, FACTS, PARTS)
 
 
 def write_law(reports):

@@ -1,5 +1,6 @@
 """From a sharded checkpoint to an artifact that a server can load."""
 
+import dataclasses
 import datetime
 import logging
 from collections.abc import Sequence
@@ -50,7 +51,8 @@ def export(
             f"checkpoint {checkpoint.name}: schema {manifest.schema_fingerprint}; expected that of "
             f"{schema.name}, {schema.fingerprint()}"
         )
-    ranker = Ranker(inputs_of(schema), model_from_dict(manifest.recipe["model"]))
+    served = model_from_dict(manifest.recipe["model"]).served()
+    ranker = Ranker(inputs_of(schema), served)
     load_whole(checkpoint.tensors, ranker)
     table = ExampleTable(lake, schema)
     days = [d for d in table.days(datetime.date.min, day) if table.num_rows([d])]
@@ -75,7 +77,7 @@ def export(
         day=manifest.run_day,
         trained_through=manifest.trained_through,
         recipe=manifest.recipe["name"],
-        config=manifest.recipe,
+        config={**manifest.recipe, "model": dataclasses.asdict(served)},
         parents=[*manifest.family],
         metrics=manifest.metrics,
         mlflow_run=manifest.mlflow_run,

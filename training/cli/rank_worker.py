@@ -88,7 +88,7 @@ def _train(rank: TrainingRank, folder: Path) -> Summary:
         mlflow_run=folder / MLFLOW_RUN,
     )
     result = train(run, table, Checkpoints(asked.checkpoints, schema))
-    grown = [dataclasses.asdict(one) | {"says": one.says()} for one in result.new_layers]
+    parts = [dataclasses.asdict(one) for one in result.parts]
     shards: list[object] = [None] * dist.get_world_size()
     dist.all_gather_object(shards, result.shards)
     return {
@@ -100,7 +100,7 @@ def _train(rank: TrainingRank, folder: Path) -> Summary:
         "days": len(result.days),
         "examples": result.examples,
         "steps": result.steps,
-        **({"new_layers": grown} if grown else {}),
+        "parts": parts,
         **({"immature": result.checkpoint.manifest.immature} if asked.immature else {}),
         "metrics": result.holdout.to_dict() if result.holdout else {},
         "shards": shards,

@@ -246,12 +246,9 @@ def _write_page(reports: Place, schema: Schema, result: dict[str, Any]) -> str:
         key: result[key]
         for key in ("parent", "trained_through", "days", "examples", "steps", "recipe")
     }
-    facts |= {
-        f"new layer {one['layer']} after {one['step']} steps": one["says"]
-        for one in result.get("new_layers", [])
-    }
     facts |= {f"immature {key}": value for key, value in result.get("immature", {}).items()}
-    return write_training_page(reports, schema.name, result["name"], result["curve"], facts)
+    page = (schema.name, result["name"], result["curve"], facts, result["parts"])
+    return write_training_page(reports, *page)
 
 
 def _environment(ranks: int, hosts: Hosts, interface: str) -> dict[str, str]:

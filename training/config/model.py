@@ -5,6 +5,7 @@ How it is trained is in ``training.config.recipe``.
 
 import dataclasses
 import enum
+import math
 from typing import Annotated, Literal, get_args
 
 import pydantic
@@ -64,11 +65,43 @@ class WukongConfig:
     above that variance it would shrink what LayerNorm returns, and the block would start dead."""
     zeroed: tuple[Ablation, ...] = ()
     """Parts that give zero in every layer; for ablations only."""
+    residual_interval: int = 0
+    """Every so many layers the output gets that of so many layers below added, behind the norm (the
+    inter-layer residual of arXiv 2602.06563); 0: never, as in the paper."""
+    auxiliary_loss_weight: float = 0.0
+    """Of the loss of a second logit, a linear one of the middle layer's output, in training alone;
+    0: there is none."""
 
     def __post_init__(self) -> None:
-        """Refuse a stack without layers."""
+        """Refuse a stack without layers, and residuals between layers of other embeddings."""
         if not self.layers:
             raise ValueError("layers: none; at least one")
+        if self.residual_interval < 0:
+            raise ValueError(f"residual_interval: {self.residual_interval}; at least 0")
+        if not 0 <= self.auxiliary_loss_weight < math.inf:
+            raise ValueError(
+                f"auxiliary_loss_weight: {self.auxiliary_loss_weight}; a finite number, at least 0"
+            )
+        for upper in self.residual_layers:
+            lower = upper - self.residual_interval
+            sizes = [(self.layers[n].num_fm, self.layers[n].num_linear) for n in (lower, upper)]
+            if sizes[0] != sizes[1]:
+                raise ValueError(
+                    f"residual_interval: {self.residual_interval}; num_fm and num_linear of layers "
+                    f"{lower} and {upper} are {sizes[0]} and {sizes[1]}, must be equal"
+                )
+
+    @property
+    def residual_layers(self) -> tuple[int, ...]:
+        """Layers whose output gets an earlier one added, by number from 0."""
+        every = self.residual_interval
+        return tuple(range(2 * every - 1, len(self.layers), every)) if every else ()
+
+    @property
+    def auxiliary_layer(self) -> int | None:
+        """The layer whose output the auxiliary logit reads; None: no such loss, or one layer."""
+        is_there = self.auxiliary_loss_weight and len(self.layers) > 1
+        return len(self.layers) // 2 - 1 if is_there else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -227,6 +260,13 @@ class ModelConfig:
         named += [name for group in self.groups for name in group.features]
         if twice := {name for name in named if named.count(name) > 1}:
             raise ValueError(f"features {sorted(twice)}: in two groups; at most in one")
+
+    def served(self) -> "ModelConfig":
+        """The same without what only training needs."""
+        if not isinstance(self.interaction, WukongConfig):
+            return self
+        stack = dataclasses.replace(self.interaction, auxiliary_loss_weight=0.0)
+        return dataclasses.replace(self, interaction=stack)
 
 
 def model_from_dict(values: object) -> ModelConfig:

@@ -13,6 +13,9 @@ import pydantic
 
 from training.config.model import ModelConfig, check_positive
 
+_OPTIONAL = {"has_first_order", "residual_interval", "auxiliary_loss_weight"}
+"""Fields of a model that add a part to it, and nothing where they are false or 0."""
+
 
 class TableOptimizer(enum.StrEnum):
     """How embedding tables are trained."""
@@ -172,11 +175,13 @@ class Recipe:
         """Sixteen hexadecimal digits of the model's shape: equal for checkpoints that fit.
 
         Growth groups and norms are left out: how a model came to its shape is the checkpoint's to
-        know. So is a linear term that is not there, of which earlier checkpoints do not know.
+        know. So are parts that are not there, of which earlier checkpoints do not know.
         """
         model = dataclasses.asdict(self.model)
-        if not self.model.has_first_order:
-            del model["has_first_order"]
+        for part in (model, model["interaction"]):
+            for option in _OPTIONAL & part.keys():
+                if not part[option]:
+                    del part[option]
         for layer in model["interaction"].get("layers", ()):
             del layer["norm_groups"], layer["is_normalised"]
         content = json.dumps(model, sort_keys=True)

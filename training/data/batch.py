@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx._symbolic_trace import PHWithMeta
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
@@ -35,6 +35,16 @@ class Batch(Pipelineable):
         parts = {name: getattr(self, name) for name in _ON_DEVICE}
         moved = {name: part.to(device, non_blocking=non_blocking) for name, part in parts.items()}
         return dataclasses.replace(self, **moved)
+
+    def loss(self, logits: Tensor) -> Tensor:
+        """This rank's part of the log loss of (B,) logits.
+
+        Weights make the mean over ranks of these sums the mean over the global batch's examples.
+        """
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            logits, self.label, reduction="none"
+        )
+        return (losses * self.weight).sum()
 
     def pin_memory(self) -> "Batch":
         """The batch in memory that a CUDA device copies from on its own."""

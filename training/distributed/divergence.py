@@ -53,12 +53,16 @@ def clipped_norm(parameters: Iterable[nn.Parameter], clip_norm: float) -> Tensor
         clip_norm: Largest norm that is left; 0: any.
     """
     given = [parameter for parameter in parameters if parameter.grad is not None]
-    norm = nn.utils.get_total_norm([one.grad for one in given if one.grad is not None])
-    if isinstance(norm, DTensor):
-        norm = norm.full_tensor()
+    norm = total_norm(one.grad for one in given if one.grad is not None)
     if clip_norm:
         nn.utils.clip_grads_with_norm_(given, clip_norm, norm)
     return norm
+
+
+def total_norm(tensors: Iterable[Tensor]) -> Tensor:
+    """L2 norm of all numbers of some tensors, of which each rank may have pieces."""
+    norm = nn.utils.get_total_norm(list(tensors))
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 class Watch:

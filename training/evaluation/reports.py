@@ -8,7 +8,17 @@ from pathlib import PurePath
 from typing import Any
 
 from features.pages import site
-from features.pages.content import Charts, Facts, Page, Prose, Tone
+from features.pages.content import (
+    Block,
+    Cell,
+    Charts,
+    Facts,
+    Heading,
+    Page,
+    Prose,
+    Table,
+    Tone,
+)
 from features.places import Place, put_whole
 from training.evaluation import gate
 from training.evaluation.charts import Curve, learning_curve
@@ -19,26 +29,70 @@ from training.evaluation.gate_page import gate_page
 from training.registry.family_tree import Member
 
 Values = dict[str, Any]
+_FIGURES = {
+    "gradient": "gradient, L2 norm",
+    "update": "update, share of the weights",
+    "dead_units": "dead hidden units, share",
+    "fmb_norm": "length of the block's embeddings",
+}
+"""Of a part of the dense part, with the columns of the page."""
 
 
 def write_training_page(
-    reports: Place, dataset: str, name: str, curve: Curve, facts: Mapping[str, Any]
+    reports: Place,
+    dataset: str,
+    name: str,
+    curve: Curve,
+    facts: Mapping[str, Any],
+    parts: Sequence[Values],
 ) -> str:
-    """The learning curve of a run, by its checkpoint's name; returns its page below ``reports``."""
+    """The page of a run, by its checkpoint's name; returns its path below ``reports``."""
     path = PurePath(dataset, "training", name, "index.html")
-    written = site.write(training_page(dataset, name, curve, facts), reports, path)
+    written = site.write(training_page(dataset, name, curve, facts, parts), reports, path)
     put_whole((reports / path).with_name("curve.json"), json.dumps(curve).encode())
     return written
 
 
-def training_page(dataset: str, name: str, curve: Curve, facts: Mapping[str, Any]) -> Page:
-    """What a run was, and its learning curve."""
+def training_page(
+    dataset: str, name: str, curve: Curve, facts: Mapping[str, Any], parts: Sequence[Values]
+) -> Page:
+    """What a run was, its learning curve, and how its parts trained.
+
+    Args:
+        dataset: Of the run.
+        name: Of its checkpoint.
+        curve: What it noted on its way.
+        facts: What it was.
+        parts: Each ``training.trainer.health.PartHealth`` as plain values, by step.
+    """
     shown = [(key.replace("_", " "), value) for key, value in facts.items()]
     charts = learning_curve(curve)
     none = Prose("No learning curve: the run noted no normalised entropy.", Tone.QUIET)
-    return Page(
-        f"{dataset}: training of {name}", [Facts(shown), Charts(charts) if charts else none]
-    )
+    blocks = [Facts(shown), Charts(charts) if charts else none, *_by_part(parts)]
+    return Page(f"{dataset}: training of {name}", blocks)
+
+
+def _by_part(parts: Sequence[Values]) -> list[Block]:
+    """A row for each part: its figures after the last step, those after earlier ones below them."""
+    if not parts:
+        return []
+    by_name: dict[str, list[Values]] = {}
+    for one in parts:
+        by_name.setdefault(one["part"], []).append(one)
+    rows = [
+        [f"{name}{', new' * found[-1]['is_new']}", *(_figure(found, key) for key in _FIGURES)]
+        for name, found in by_name.items()
+    ]
+    heading = f"Gradients, updates and dead units after {parts[-1]['step']:,} steps"
+    return [Heading(heading), Table(("part", *_FIGURES.values()), rows)]
+
+
+def _figure(found: Sequence[Values], key: str) -> Cell | None:
+    *before, last = [(one["step"], one[key]) for one in found]
+    if last[1] is None:
+        return None
+    note = ", ".join(f"{value:.3g} after {step:,}" for step, value in before if value is not None)
+    return Cell(f"{last[1]:.3g}", note=note, is_number=True)
 
 
 def gate_kind(*, is_trial: bool, is_drill: bool = False) -> str:

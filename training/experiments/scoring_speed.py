@@ -51,7 +51,7 @@ Clock = Callable[[], float]
 
 def measure(schema: Schema, recipe: str, folder: Path, *, num_cores: int) -> dict[str, object]:
     """The figures of one recipe, on 1 and on ``num_cores`` threads; ``folder`` has native code."""
-    inputs, config = inputs_of(schema), recipe_of(recipe).model
+    inputs, config = inputs_of(schema), recipe_of(recipe).model.served()
     ranker = Ranker(inputs, config).eval()
     native = _native(inputs, config, folder, ranker)
     eager = (TablePrecision.FP32, TablePrecision.INT8)

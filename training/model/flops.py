@@ -24,7 +24,7 @@ class Cost:
     dense_parameters: int
     embedding_parameters: int
     macs: int
-    """Multiply-accumulates of one example's forward pass."""
+    """Multiply-accumulates of one example's forward pass in training."""
 
     @property
     def training_flops(self) -> int:
@@ -40,14 +40,14 @@ class Cost:
 def cost_of(inputs: Inputs, config: ModelConfig) -> Cost:
     """The cost of any ranker, its MACs read off one forward pass of its dense part."""
     # Counting must not change the caller's random numbers.
-    with torch.random.fork_rng(devices=[]):
-        arch = InteractionArch(inputs, config).eval()
     tables = embedding_tables(inputs, config)
     dims = {name: table.embedding_dim for table in tables for name in table.feature_names}
     pooled = torch.zeros(1, sum(dims[sparse.name] for sparse in inputs.sparse))
     pretrained = [torch.zeros(1, source.dim) for source in inputs.pretrained]
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        arch(torch.zeros(1, len(inputs.dense)), pooled, pretrained)
+    with torch.random.fork_rng(devices=[]):
+        arch = InteractionArch(inputs, config)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            arch(torch.zeros(1, len(inputs.dense)), pooled, pretrained)
     return Cost(
         dense_parameters=num_parameters(arch),
         embedding_parameters=sum(t.num_embeddings * t.embedding_dim for t in tables),

@@ -89,6 +89,9 @@ def grow(
             if number == len(after.layers) - 1:
                 growing.move_norm(top, number)
         num_inputs = new.num_fm + new.num_linear
+        has_auxiliary = number == before.auxiliary_layer == after.auxiliary_layer
+        if has_auxiliary and operator is Operator.EXACT:
+            growing.mlp("auxiliary", _blocks(old_inputs, target.embedding_dim), torch.arange(1))
     if operator is Operator.EXACT:
         growing.mlp("head", _blocks(old_inputs, target.embedding_dim), torch.arange(1))
     return growing.grown

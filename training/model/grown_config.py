@@ -50,6 +50,7 @@ def grown_model(
     if before.layer_norm_eps != after.layer_norm_eps or before.zeroed != after.zeroed:
         raise GrowthError("layer_norm_eps, zeroed: must be equal")
     is_exact = operator is Operator.EXACT
+    _check_residuals(before, after, is_exact=is_exact)
     if is_exact:
         _check_widths("head", before.head, after.head)
     elif len(after.layers) == len(before.layers):
@@ -120,6 +121,27 @@ def _check_tables(source: ModelConfig, target: ModelConfig) -> None:
         old, new = getattr(source, field.name), getattr(target, field.name)
         if old != new:
             raise GrowthError(f"{field.name}: {old} to {new}; the tables and tokens must be equal")
+
+
+def _check_residuals(before: WukongConfig, after: WukongConfig, *, is_exact: bool) -> None:
+    """What the parent's layers add, the grown ones must add as well, and a new exact one nothing.
+
+    Linked layers have equal n_F and n_L, before and after, so that what is added to an old
+    embedding is the old one.
+    """
+    kept = tuple(number for number in after.residual_layers if number < len(before.layers))
+    intervals = f"residual_interval: {before.residual_interval} to {after.residual_interval}"
+    if kept != before.residual_layers:
+        raise GrowthError(
+            f"{intervals}; the parent's layers {list(before.residual_layers)} add an earlier "
+            f"output, the same ones of the target {list(kept)}; must be equal"
+        )
+    if is_exact and after.residual_layers != kept:
+        raise GrowthError(
+            f"{intervals}; layer {after.residual_layers[len(kept)]} is new and would add an "
+            f"earlier output, where operator {Operator.EXACT} has it hand on its input alone; "
+            f"{Operator.FRESH_HEAD} may do"
+        )
 
 
 def _check_layer(where: str, old: LayerConfig, new: LayerConfig) -> None:

@@ -124,18 +124,19 @@ class InteractionArch(nn.Module):
         """
         if self.tokens.bottom is not None:
             self.tokens.normaliser.fit(dense)
-        if positive_rate is not None:
-            outputs = [m for m in self.net.modules() if isinstance(m, nn.Linear)]
+        for part in filter(None, (self.net, getattr(self.net, "auxiliary", None))):
+            outputs = [m for m in part.modules() if isinstance(m, nn.Linear)]
             biases = [m.bias for m in outputs if m.out_features == 1 and m.bias is not None]
-            biases[-1].fill_(math.log(positive_rate) - math.log1p(-positive_rate))
+            if positive_rate is not None:
+                biases[-1].fill_(math.log(positive_rate) - math.log1p(-positive_rate))
 
     def forward(
         self,
         dense: Float[Tensor, "B inputs"],
         pooled_BE: Float[Tensor, "B E"],
         pretrained: list[Float[Tensor, "B _"]],
-    ) -> Float[Tensor, "B"]:
-        """What ``TokenArch`` takes, to logits (B,)."""
+    ) -> Float[Tensor, "... B"]:
+        """What ``TokenArch`` takes, to logits (B,); in training (2, B) where the net has two."""
         x_BND = self.tokens(dense, pooled_BE, pretrained)
         logits_B = self.net(x_BND)
         if self.first_order is None:
@@ -193,8 +194,8 @@ class Ranker(nn.Module):
 
     def forward(
         self, dense: Float[Tensor, "B inputs"], sparse: KeyedJaggedTensor
-    ) -> Float[Tensor, "B"]:
-        """Raw dense inputs (B, inputs) and embedding rows by feature to logits (B,)."""
+    ) -> Float[Tensor, "... B"]:
+        """Raw dense inputs (B, inputs) and embedding rows by feature to the net's logits."""
         return self.interaction(dense, self.pool(sparse), self.pretrained(sparse))
 
     def pool(self, sparse: KeyedJaggedTensor) -> Float[Tensor, "B E"]:

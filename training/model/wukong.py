@@ -233,7 +233,7 @@ class WukongLayer(nn.Module):
 
 
 class Wukong(nn.Module):
-    """The stack and its head: embeddings (B, N, D) to logits (B,).
+    """The stack and its head, and in training the auxiliary one where the configuration has it.
 
     Args:
         num_in: N, embeddings that enter.
@@ -258,8 +258,26 @@ class Wukong(nn.Module):
             )
             num_in = layer.num_fm + layer.num_linear
         self.layers = nn.Sequential(*layers)
+        self.residual_interval = config.residual_interval
+        self.auxiliary_layer = config.auxiliary_layer
+        self.auxiliary: nn.Sequential | None = None
+        if self.auxiliary_layer is not None:
+            middle = config.layers[self.auxiliary_layer]
+            self.auxiliary = to_logit(((middle.num_fm + middle.num_linear) * dim,))
         self.head = to_logit((num_in * dim, *config.head), dropout=dropout)
 
-    def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B"]:
-        """(B, N, D) to (B,)."""
-        return self.head(self.layers(x_BND).flatten(1)).squeeze(-1)
+    def forward(self, x_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "... B"]:
+        """(B, N, D) to (B,); in training with an auxiliary logit to (2, B), that one second."""
+        every = self.residual_interval
+        middle_BGD = below_BGD = x_BND
+        for number, layer in enumerate(self.layers):
+            x_BND = layer(x_BND)
+            if every and (number + 1) % every == 0:
+                # Outside of the norm: from here down there is a way without one.
+                below_BGD = x_BND = x_BND if number < every else x_BND + below_BGD
+            if number == self.auxiliary_layer:
+                middle_BGD = x_BND
+        logits_B = self.head(x_BND.flatten(1)).squeeze(-1)
+        if self.auxiliary is None or not self.training:
+            return logits_B
+        return torch.stack([logits_B, self.auxiliary(middle_BGD.flatten(1)).squeeze(-1)])

@@ -26,7 +26,7 @@ from training.data.batches import batches, made_ahead, num_batches
 from training.data.dataset import ExampleTable
 from training.distributed.divergence import DivergedError, Watch
 from training.model.grown_config import GrowthError
-from training.trainer.grown import NewLayers
+from training.trainer.health import HealthWatch
 from training.trainer.in_run_checkpoint import Position, Progress
 from training.trainer.run_record import RunRecord
 from training.trainer.schedule import learning_rate_share
@@ -159,7 +159,7 @@ def fit(
     epochs: int,
     is_warm: bool,
     has_history: bool = False,
-    new_layers: NewLayers | None = None,
+    health: HealthWatch | None = None,
     progress: Progress | None = None,
     id_log: Path | None = None,
 ) -> list[dict[str, float]]:
@@ -172,14 +172,14 @@ def fit(
         epochs: Passes over them.
         is_warm: Whether the learning rates are those of a day's step from an earlier run.
         has_history: Whether Adam has moments already, so that other rates need no warm-up.
-        new_layers: Looks at layers that are new.
+        health: Looks at the parts of the ranker after some steps.
         progress: Where a killed run is found again.
         id_log: Folder for the ids of the examples of every step, a file a rank; for drills.
 
     Raises:
         DivergedError: A loss, a gradient or what was to be saved is no finite number; on all ranks,
             when the last save is whole.
-        GrowthError: Half of a new layer is dead.
+        GrowthError: Half of a layer that grew is dead.
     """
     config = session.config
     start = progress.restore(session) if progress else Position()
@@ -189,9 +189,12 @@ def fit(
     schedule = functools.partial(learning_rate_share, rates, total_steps=total, is_warm=is_warm)
     record = RunRecord(session, start, total_steps=total, progress=progress, id_log=id_log)
 
+    if health:
+        health.start(total, done=start.step)
+
     def after_step(step_number: int, step: Step) -> dict[str, float] | None:
-        if new_layers:
-            new_layers.after_step(step_number, total)
+        if health:
+            health.after_step(step_number)
         return record.after_step(step_number, step)
 
     done, skip = start.step, start.batch

@@ -141,12 +141,13 @@ class Session:
         """Loss and logits of a batch on this rank's device, both float32, to go backward from."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_bf16):
             logits = self.model(batch.dense, batch.sparse)
-        logits = logits.float()
-        losses = nn.functional.binary_cross_entropy_with_logits(
-            logits, batch.label, reduction="none"
-        )
-        # Weights make the mean over ranks of these sums the mean over the global batch's examples.
-        return spoil_gradient((losses * batch.weight).sum()), logits
+        logits, *auxiliary = logits.float().view(-1, len(batch.label))
+        loss, stack = batch.loss(logits), self.recipe.model.interaction
+        for one in auxiliary:
+            further = batch.loss(one) * getattr(stack, "auxiliary_loss_weight", 0.0)
+            # A gradient and no value: the loss that is shown is that of the logit that is served.
+            loss = loss + (further - further.detach())
+        return spoil_gradient(loss), logits
 
     def end_step(self, learning_rate_share: float) -> None:
         """What follows the optimisers' step."""

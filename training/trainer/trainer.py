@@ -29,7 +29,8 @@ from training.model.inputs import inputs_of
 from training.model.ranker import token_names
 from training.trainer.descent import note_learnt, parent_of
 from training.trainer.first_rows import first_rows
-from training.trainer.grown import LayerHealth, is_begun_anew, new_layers_of
+from training.trainer.grown import is_begun_anew
+from training.trainer.health import HealthWatch, PartHealth
 from training.trainer.in_run_checkpoint import Progress
 from training.trainer.loop import fit, is_pipelined
 from training.trainer.migrate_state import load_adopted_state
@@ -84,8 +85,7 @@ class Result:
     examples: int
     steps: int
     curve: list[dict[str, float]]
-    new_layers: list[LayerHealth]
-    """In the first run after a growth."""
+    parts: list[PartHealth]
     holdout: Metrics | None
     shards: dict[str, list[dict[str, Any]]]
     rebuilt: list[datetime.date]
@@ -123,7 +123,8 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         identity,
         at_most=config.checkpoint_steps if at_most is None else at_most,
     )
-    new_layers = new_layers_of(parent.manifest.growth if parent else None, session)
+    growth = parent.manifest.growth if parent else None
+    health = HealthWatch(session, growth.get("new_layers", []) if growth else [])
     curve = fit(
         session,
         learnt,
@@ -131,7 +132,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         epochs=config.warm_epochs if parent else config.cold_epochs,
         is_warm=parent is not None and not is_begun_anew(run.role, parent),
         has_history=parent is not None,
-        new_layers=new_layers,
+        health=health,
         progress=progress,
         id_log=run.id_log,
     )
@@ -153,7 +154,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         examples=learnt.num_rows(days),
         steps=session.steps,
         curve=curve,
-        new_layers=new_layers.found if new_layers else [],
+        parts=health.found,
         holdout=holdout,
         shards=local_shards(session.model),
         rebuilt=rebuilt,

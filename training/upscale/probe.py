@@ -27,7 +27,7 @@ from training.data.dataset import ExampleTable
 from training.distributed.divergence import DivergedError
 from training.model.grown_config import GrowthError, Operator
 from training.model.inputs import inputs_of
-from training.trainer.grown import new_layers_of
+from training.trainer.health import HealthWatch
 from training.trainer.loop import take_steps
 from training.trainer.session import Session, Step
 from training.upscale.upscale import upscale
@@ -122,13 +122,14 @@ def _trained(
     config = recipe.training
     sizes = {"batch_size": config.batch_size, "shuffle_rows": config.shuffle_rows}
     total = min(PROBE_STEPS, num_batches(table, days, **sizes))
-    new_layers = new_layers_of(grown.manifest.growth, session)
+    growth = grown.manifest.growth
+    health = HealthWatch(session, growth.get("new_layers", []) if growth else [])
+    health.start(total)
     losses: list[Tensor] = []
 
     def after_step(done: int, step: Step) -> None:
         losses.append(step.loss)
-        if new_layers:
-            new_layers.after_step(done, total)
+        health.after_step(done)
 
     rank, ranks = dist.get_rank(), dist.get_world_size()
     shared = {**sizes, "seed": config.seed, "rank": rank, "world_size": ranks}
@@ -138,7 +139,7 @@ def _trained(
         until=lambda done: done >= total,
         seed=config.seed,
     )
-    found = [dataclasses.asdict(one) for one in new_layers.found] if new_layers else []
+    found = [dataclasses.asdict(one) for one in health.found if one.is_new]
     return Tried(_mean(losses[len(losses) // 2 :]), len(losses), found)
 
 

@@ -191,13 +191,10 @@ def _base_rate(table: ExampleTable, through: datetime.date) -> float:
 @torch.no_grad()
 def _begin_at(grown: InteractionArch, rate: float) -> None:
     """Let a fresh head's first scores lie near a base rate: its last weights are small."""
-    last = [
-        module
-        for module in grown.net.get_submodule("head").modules()
-        if isinstance(module, nn.Linear)
-    ][-1]
-    last.weight.mul_(FRESH_HEAD_SHARE)
-    last.bias.fill_(math.log(rate) - math.log1p(-rate))
+    for name in {"head", "auxiliary"} & dict(grown.net.named_children()).keys():
+        linear = [m for m in grown.net.get_submodule(name).modules() if isinstance(m, nn.Linear)]
+        linear[-1].weight.mul_(FRESH_HEAD_SHARE)
+        linear[-1].bias.fill_(math.log(rate) - math.log1p(-rate))
 
 
 def prove(
@@ -222,7 +219,9 @@ def prove(
             was_training = arch.training
             # With gradients the layers may take another path than without.
             with torch.set_grad_enabled(is_training):
-                logits.append(arch.train(is_training)(batch.dense, pooled, pretrained).detach())
+                outputs = arch.train(is_training)(batch.dense, pooled, pretrained).detach()
+            # Not the auxiliary logit, which begins anew where another layer is in the middle.
+            logits.append(outputs.view(-1, len(batch.label))[0])
             arch.train(was_training)
         found[name] = float((logits[0] - logits[1]).abs().max())
         if operator is Operator.EXACT and not found[name] <= TOLERANCE:

@@ -1,5 +1,7 @@
 """The dense part compiles and exports as one graph, for every ranker."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -26,6 +28,18 @@ def test_the_dense_part_is_one_graph(model):
     arch, arguments = arch_of(model)
     # The tracer alone: no graph break may occur, whichever backend builds the kernels.
     compiled = torch.compile(arch, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*arguments), arch(*arguments))
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_residuals_and_an_auxiliary_logit_are_in_the_graph(is_training):
+    model = recipe_of("wukong-tiny-l4").model
+    options = {"residual_interval": 2, "auxiliary_loss_weight": 0.5}
+    stack = dataclasses.replace(model.interaction, **options)
+    arch = InteractionArch(INPUTS, dataclasses.replace(model, interaction=stack))
+    arguments = (torch.rand(5, 2), torch.randn(5, 4 * 8), [])
+    compiled = torch.compile(arch.train(is_training), backend="eager", fullgraph=True)
+    assert compiled(*arguments).shape == ((2, 5) if is_training else (5,))
     torch.testing.assert_close(compiled(*arguments), arch(*arguments))
 
 

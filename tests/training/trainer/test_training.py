@@ -74,6 +74,14 @@ def test_the_second_day_starts_from_the_first_and_trains_on_the_new_day_only(tra
     assert trained.warm["trained_through"] == str(built.days[-2])
 
 
+def test_a_run_notes_what_each_part_trains_by(trained):
+    parts = trained.warm["parts"]
+    assert {one["part"] for one in parts} == {"tokens", "layer 0", "layer 1", "head"}
+    assert all(one["gradient"] > 0 and 0 < one["update"] < 1 for one in parts)
+    page = (trained.root / "reports" / trained.warm["report"]).read_text()
+    assert "layer 1" in page
+
+
 def test_a_first_candidate_agrees_with_no_champion(trained):
     assert trained.decision["agreement"] is None
 

@@ -16,9 +16,9 @@ from training.model.grown_config import GrowthError, Operator
 from training.model.inputs import inputs_of
 from training.recipes import recipe_of
 from training.requests import UpscaleRequest
-from training.trainer import grown as looked
+from training.trainer import health as looked
 from training.trainer.first_rows import first_rows
-from training.trainer.grown import DEAD_LIMIT, LayerHealth, NewLayers
+from training.trainer.health import DEAD_LIMIT, HealthWatch, PartHealth
 from training.trainer.loop import fit
 from training.trainer.session import Session
 from training.upscale import probe
@@ -102,7 +102,7 @@ def test_a_probe_tries_both_ways_and_keeps_the_one_of_the_lower_loss(grown):
     for name in losses:
         assert 0 < losses[name] < 1
         assert tried[name]["steps"] == 12
-        assert [one["layer"] for one in tried[name]["new_layers"]] == [2]
+        assert [one["part"] for one in tried[name]["new_layers"]] == ["layer 2"]
     assert len(grown["after_probe"]) == 2, "the parent and the grown one; nothing of the probe"
 
 
@@ -139,20 +139,22 @@ def test_units_that_are_positive_for_no_row_are_dead_and_half_of_them_a_failure(
     try:
         with torch.no_grad():
             hidden.bias[:8] = -1e6
-        new_layers = NewLayers(session, [2])
-        fit(session, table, day, epochs=1, is_warm=True, new_layers=new_layers)
-        assert [one.step for one in new_layers.found] == [2, 4]
-        assert all(8 / 32 <= one.dead_units < DEAD_LIMIT for one in new_layers.found)
-        assert all(one.fmb_norm > 0 for one in new_layers.found)
+        health = HealthWatch(session, [2])
+        fit(session, table, day, epochs=1, is_warm=True, health=health)
+        new = [one for one in health.found if one.is_new]
+        assert [one.step for one in new][:2] == [2, 4]
+        assert all(8 / 32 <= one.dead_units < DEAD_LIMIT for one in new)
+        assert all(one.fmb_norm > 0 for one in new)
         with torch.no_grad():
             hidden.bias[:16] = -1e6
         with pytest.raises(
             GrowthError, match=r"layer 2: dead_units 0\.\d+ after 2 steps; must be b"
         ):
-            fit(session, table, day, epochs=1, is_warm=True, new_layers=NewLayers(session, [2]))
+            fit(session, table, day, epochs=1, is_warm=True, health=HealthWatch(session, [2]))
     finally:
         session.restore(kept)
 
 
 def test_a_layer_with_fewer_dead_units_than_the_limit_passes():
-    LayerHealth(layer=2, step=100, dead_units=0.49, fmb_norm=1.0).check()
+    PartHealth("layer 2", 100, 0.1, 1e-3, is_new=True, dead_units=0.49, fmb_norm=1.0).check()
+    PartHealth("layer 2", 100, 0.1, 1e-3, is_new=False, dead_units=0.9, fmb_norm=1.0).check()
