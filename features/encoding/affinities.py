@@ -5,7 +5,7 @@ the values that the last items had are kept in the user's row, so no other item 
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from features.schema import Label, Schema
 if TYPE_CHECKING:
     from features.encoding.encode import Ids
 
+Lengths = npt.NDArray[np.int32] | IntArray
 _ROWS_AT_ONCE = 1_024
 """Of rows that each have their own user: a bit for each value of theirs stays little memory."""
 
@@ -70,7 +71,7 @@ def _places(lengths: npt.NDArray[np.int32]) -> IntArray:
     return np.where(within < lengths[:, None], starts[:, None] + within, lengths.sum())
 
 
-def _bits(values: IntArray, lengths: npt.NDArray[Any], known: IntArray) -> npt.NDArray[np.uint8]:
+def _bits(values: IntArray, lengths: Lengths, known: IntArray) -> npt.NDArray[np.uint8]:
     """(bags + 1, bytes) a bit for each known value but 0 that a bag has; the last bag is empty.
 
     Args:

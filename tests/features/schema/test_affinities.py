@@ -11,7 +11,7 @@ from features.schema import Dtype, Kind
 from features.schema.fingerprints import impressions_fingerprint, rows_fingerprint
 from features.schema.keys import attributes_read
 
-SHOP = (Path(__file__).parent / "shop.yaml").read_text()
+SHOP = (Path(__file__).parents[1] / "schema_files" / "shop.yaml").read_text()
 COLOURS = """\
       item_colours: {type: list<string>, kind: sparse, hash_size: 9, max_length: 4, doc: Colours.}
 """
