@@ -24,6 +24,7 @@ from features.pipeline.aggregates import label_delay_days, midnight, newest_rows
 from features.pipeline.availability import declared_availability
 from features.pipeline.end_of_day import StatePartitions, state_partitions, states
 from features.pipeline.materialize import needed_rows, stored_frame
+from features.pipeline.tables.keys import with_key
 from features.pipeline.user_state import user_state
 from features.pipeline.workspace import Workspace, require_day_before
 from features.places import Place
@@ -186,9 +187,8 @@ class LandedUsers:
         """Keep the rows of files; returns how many. A file that cannot be read is left out."""
         if not paths:
             return 0
-        reader = reader_of(self._work.schema)
         try:
-            raw = reader.read_parts(self._work.spark, self._landing, paths)
+            raw = reader_of(self._work.schema).read_parts(self._work.spark, self._landing, paths)
             raw = without_erased(raw, self._work.lake.root, self._work.schema)
             # A data file of a table may have rows of days that are built.
             raw = raw.where(F.col(DAY) >= F.lit(self._first_day))
@@ -209,10 +209,10 @@ class LandedUsers:
         label = schema.label.column
         if label not in rows.columns:  # it comes later than what has landed within the day
             rows = rows.withColumn(label, F.lit(None).cast("bigint"))
-        part = rows.select(EXAMPLE_ID, *entities, "timestamp", label).persist()
-        ((count, newest),) = part.agg(
-            F.count(F.lit(1)), F.max(F.unix_micros("timestamp"))
-        ).collect()
+        shown = rows.select(EXAMPLE_ID, *entities, "timestamp", label)
+        part = with_key(self._work, self._table, shown).persist()
+        newest_at = F.max(F.unix_micros("timestamp"))
+        ((count, newest),) = part.agg(F.count(F.lit(1)), newest_at).collect()
         if not count:
             part.unpersist()
             return 0

@@ -58,7 +58,7 @@ def state_rows(
     return user_state(
         work.schema,
         table,
-        impressions=impressions,
+        impressions=with_key(work, table, impressions),
         carry=_known(earlier, known_by),
         first_day=days[0],
         last_day=days[-1],
