@@ -7,6 +7,7 @@ import datetime
 
 from features.cli import Command, Summary
 from features.datasets.catalog import schema_of
+from training.experiments.daily.request import DailyRequest
 from training.experiments.requests import (
     BacktestRequest,
     BenchmarkRequest,
@@ -44,6 +45,22 @@ def _backtest(request: BacktestRequest) -> Summary:
     with process_group():
         found = run_backtest(schema, recipe, table, table.days(first, request.date))
     return {"dataset": schema.name, "recipe": recipe.name, **to_dict(found)}
+
+
+def _daily(request: DailyRequest) -> Summary:
+    from training.data.dataset import ExampleTable
+    from training.distributed.process_group import process_group
+    from training.experiments.daily.page import write_page
+    from training.experiments.daily.results import run_policies
+
+    schema, recipe = schema_of(request.dataset), recipe_of(request.recipe)
+    table = ExampleTable(request.lake, schema)
+    first = request.date - datetime.timedelta(days=request.days - 1)
+    days = table.days(first, request.date)
+    with process_group():
+        found = run_policies(table, recipe, days, names=request.policies, seeds=request.seeds)
+    written = write_page(request.reports, schema.name, found)
+    return {"dataset": schema.name, "recipe": recipe.name, **found, "report": written}
 
 
 def _plan(request: PlanRequest) -> Summary:
@@ -146,6 +163,7 @@ def _speed(request: SpeedRequest) -> Summary:
 EXPERIMENTS: dict[str, Command] = {
     "export-bench": _export_bench,
     "backtest": _backtest,
+    "daily": _daily,
     "plan": _plan,
     "growth": _growth,
     "scaling": _scaling,

@@ -7,7 +7,11 @@ are scored by a moving average of the weights.
 import dataclasses
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from features.places import Place
+from training.checkpoint.catalog import Checkpoint, CheckpointManifest
+from training.checkpoint.tensors import save, training_state
 from training.config.recipe import Recipe
 from training.data.batch import Batch
 from training.data.batches import batches, num_batches
@@ -22,6 +26,7 @@ WARM_UP_STEPS = 50
 AVERAGE_DECAY = 0.98
 """Of the moving average that is judged."""
 _SHUFFLE_ROWS = 65_536
+_MANIFEST_FIELDS = [field.name for field in dataclasses.fields(CheckpointManifest)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,3 +126,13 @@ def next_to_try(losses: Mapping[int, float], *, first: int, among: range, most: 
     best = min(losses, key=lambda number: losses[number])
     near = [number for number in (best + 1, best - 1) if number in among and number not in losses]
     return near[0] if near and len(losses) < most else None
+
+
+def saved(session: Session, root: Place, table: ExampleTable) -> Checkpoint:
+    """A checkpoint of a session as it is."""
+    values: dict[str, Any] = dict.fromkeys(_MANIFEST_FIELDS, "")
+    days = table.days(datetime.date.min, datetime.date.max)
+    values |= {"recipe": session.recipe.to_dict(), "family": [], "run_day": "parent"}
+    values |= {"trained_through": str(days[0]), "steps": session.steps}
+    state = training_state(session.model, session.optimizer)
+    return save(root, state, CheckpointManifest(**values), "parent")

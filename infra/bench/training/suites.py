@@ -45,9 +45,10 @@ def quality(only: Sequence[str] = ()) -> Figures:
     """``make bench-quality``: the daily ranker against baselines, and Wukong against other rankers.
 
     The last 28 days of MovieLens-100k, rolled daily, against simple baselines; then eight rankers
-    and LightGBM on MovieLens-1M and on the generated shop, 20 trials each. Two hours on two cores;
-    ``only`` some of these data sets: less. What is found of a ranker is kept in ``var/quality``, so
-    that a run which was ended goes on there; it goes with the end of a run.
+    and LightGBM on MovieLens-1M and on the generated shop, 20 trials each. Of all three what a
+    daily run may do, rolled. Hours on two cores; ``only`` some of these data sets: less. What is
+    found of a ranker is kept in ``var/quality``, so that a run which was ended goes on there; it
+    goes with the end of a run.
     """
     figures = {MOVIELENS: _rolled()} if MOVIELENS in only or not only else {}
     found = Journal(place(VAR / "quality" / "found.jsonl"))
@@ -55,6 +56,7 @@ def quality(only: Sequence[str] = ()) -> Figures:
         if dataset in only or not only:
             lake = prepare_examples(dataset, VAR / "quality", last=last, sizes=sizes)
             figures[dataset] = _compared(dataset, lake, *_SEARCH, kept=found)
+            figures[dataset]["daily"] = _daily(dataset, lake, last)
     # All were shown: the next run measures again.
     found.path.unlink(missing_ok=True)
     return figures
@@ -74,6 +76,34 @@ def _rolled() -> Figures:
         (one, f"{c['change']:+.2%}", f"{c['low']:+.2%} to {c['high']:+.2%}") for one, c in changes
     ]
     show("Log loss against baselines, users resampled", ("baseline", "change", "interval"), rows)
+    return {**found, "daily": _daily(MOVIELENS, lake, last)}
+
+
+_DAILY = {MOVIELENS: (28, 3), "movielens-1m": (28, 1), "synthetic-shop": (14, 1)}
+"""Days that policies of daily training predict, and runs of each."""
+
+
+def _daily(dataset: str, lake: Path, last: str) -> Figures:
+    """What a daily run may do, the best first, and what age costs."""
+    days, seeds = _DAILY[dataset]
+    named = (f"--dataset={dataset}", f"--lake={lake}", f"--date={last}")
+    folder = f"--reports={VAR / 'quality' / 'reports'}"
+    found = run_job("training", "daily", *named, f"--days={days}", f"--seeds={seeds}", folder)
+    names = ("log_loss", "ne", "auc", "calibration")
+    ordered = sorted(found["policies"].items(), key=lambda item: item[1]["log_loss"])
+    rows = [
+        (
+            *(policy, *(f"{one[name]:.4f}" for name in names)),
+            f"{(c := one['log_loss_change'])['change']:+.2%} ({c['low']:+.2%} to {c['high']:+.2%})",
+        )
+        for policy, one in ordered
+    ]
+    show(f"{dataset}, rolled: policies, days resampled", ("policy", *names, "change"), rows)
+    ages = [
+        (one["age"], one["days"], f"{one['change']:+.2%} ({one['low']:+.2%} to {one['high']:+.2%})")
+        for one in found["by_age"]
+    ]
+    show("NE against the age of the model", ("age, days", "on days", "change"), ages)
     return found
 
 

@@ -12,19 +12,18 @@ import itertools
 import logging
 import tempfile
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from features.places import Place, place
-from training.checkpoint.catalog import Checkpoint, CheckpointManifest
-from training.checkpoint.tensors import load_training_state, save, training_state
+from features.places import place
+from training.checkpoint.catalog import Checkpoint
+from training.checkpoint.tensors import load_training_state
 from training.config.recipe import Recipe, recipe_from_dict
 from training.data.dataset import ExampleTable
 from training.data.examples import Examples
 from training.evaluation.holdout import best_log_losses
 from training.experiments.growth.ratios import Point
-from training.experiments.one_pass import Days, OnePass
+from training.experiments.one_pass import Days, OnePass, saved
 from training.metrics import log_losses
 from training.model.flops import cost_of
 from training.model.grown_config import Operator
@@ -40,7 +39,6 @@ WARM_UP, DECAY = 0.03, 0.15
 """Shares of a budget's steps."""
 JUDGED_ROWS = 40_000
 """Rows that an evaluation scores, spread evenly over its days; all where there are fewer."""
-_MANIFEST_FIELDS = [field.name for field in dataclasses.fields(CheckpointManifest)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,16 +217,6 @@ class _Trunk:
 
         part = itertools.islice(stream, stop - self.done)
         take_steps(self.session, part, schedule=share, done=self.done)
-
-
-def saved(session: Session, root: Place, table: ExampleTable) -> Checkpoint:
-    """A checkpoint of a session as it is."""
-    values: dict[str, Any] = dict.fromkeys(_MANIFEST_FIELDS, "")
-    days = table.days(datetime.date.min, datetime.date.max)
-    values |= {"recipe": session.recipe.to_dict(), "family": [], "run_day": "parent"}
-    values |= {"trained_through": str(days[0]), "steps": session.steps}
-    state = training_state(session.model, session.optimizer)
-    return save(root, state, CheckpointManifest(**values), "parent")
 
 
 def _thinned(examples: Examples) -> Examples:
