@@ -1,7 +1,7 @@
 """Policies of daily training: what each does, what they come to, and what age costs."""
 
+import contextlib
 import dataclasses
-import datetime
 import json
 import math
 from xml.etree import ElementTree
@@ -12,11 +12,12 @@ from support.training.written_examples import days_of, written_examples
 
 from features.places import place
 from training.__main__ import main
+from training.distributed import process_group as process_groups
 from training.distributed.process_group import process_group
+from training.experiments.daily import results
 from training.experiments.daily import rolled as rolling
-from training.experiments.daily.page import write_page
 from training.experiments.daily.policies import NEVER, POLICIES, USUAL, Policy
-from training.experiments.daily.results import by_age, changed, run_policies
+from training.experiments.daily.results import by_age, changed
 from training.experiments.daily.rolled import Rolled, recalibrated
 from training.recipes import recipe_of
 
@@ -73,8 +74,9 @@ def test_replayed_days_are_those_before_the_new_one(roll, monkeypatch):
     learnt = []
     monkeypatch.setattr(rolling, "fit", lambda session, table, days, **_: learnt.append(days))
     roll.scores(Policy(replayed_days=2))
+    # Nothing is predicted after the last day, so it is not learnt.
     days = days_of(roll.table)
-    assert learnt == [days[:3], days[1:4], days[2:5]]
+    assert learnt == [days[:3], days[1:4]]
 
 
 def test_one_that_is_never_retrained_is_the_oldest_of_each_day(roll, usual):
@@ -143,25 +145,41 @@ def test_ages_are_compared_with_the_newest_on_the_same_rows():
     assert [one["change"] for one in found] == [0, pytest.approx(1)]
 
 
-def test_the_means_of_seeds_and_the_page(roll, usual, tmp_path):
-    names = [NEVER, "recalibrated on 1 day"]
-    found = run_policies(roll.table, RECIPE, roll.days, names=names, seeds=2)
-    policies = found["policies"]
-    assert list(policies) == [USUAL, *names]
-    assert found["rows"] == 900
-    assert policies[USUAL]["log_loss_change"]["change"] == 0
-    assert policies[NEVER]["log_loss_change"]["low"] < policies[NEVER]["log_loss_change"]["high"]
-    one = run_policies(roll.table, RECIPE, roll.days, names=[NEVER], seeds=1)
-    label = roll.table.read(roll.days[:1]).label
-    first = one["policies"][USUAL]["by_day"][0]
-    assert first["calibration"] == pytest.approx(float(usual[0].mean() / label.mean()), rel=1e-5)
-    assert one["policies"][USUAL]["log_loss"] != policies[USUAL]["log_loss"]
-    written = tmp_path / write_page(place(tmp_path), "made", found)
-    assert json.loads(written.with_name("daily.json").read_text()) == found
-    text = written.read_text()
-    for shown in (*names, "NE against the age of the model", "Calibration by day"):
-        assert shown in text
-    svgs = [ElementTree.fromstring(part + "</svg>") for part in _svgs(text)]
+class Known:
+    """In place of the rankers: half for all who are never retrained, and by seed for others."""
+
+    def __init__(self, table, recipe, days, folder):
+        self.days, self.rate = days, (0.5, 0.25)[recipe.training.seed]
+
+    def scores(self, policy):
+        rate = self.rate if policy.is_warm else 0.5
+        return [np.full(300, rate, np.float32) for _ in self.days]
+
+    def scores_by_age(self):
+        return [dict(enumerate([scores, scores], start=1)) for scores in self.scores(Policy())]
+
+
+def test_the_command_has_means_of_seeds_and_writes_the_page(table, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(results, "Rolled", Known)
+    monkeypatch.setattr(process_groups, "process_group", contextlib.nullcontext)
+    days = days_of(table)
+    asked = {"dataset": "synthetic", "lake": table.root.parent.parent, "reports": tmp_path}
+    asked |= {"date": days[-1], "days": 3, "seeds": 2, "policies": NEVER, "recipe": RECIPE.name}
+    main(["daily", *(f"--{name}={value}" for name, value in asked.items())])
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    label = table.read(days[2:]).label
+    rate, usual, never = label.mean(), *(summary["policies"][name] for name in (USUAL, NEVER))
+    loss = (math.log(2) - rate * math.log(0.25) - (1 - rate) * math.log(0.75)) / 2
+    assert (summary["rows"], summary["days"]) == (900, [str(day) for day in days[2:]])
+    assert usual["log_loss"] == pytest.approx(loss)
+    assert usual["calibration"] == pytest.approx(0.375 / rate)
+    assert usual["by_day"][0]["calibration"] == pytest.approx(0.375 / label[:300].mean())
+    assert usual["log_loss_change"]["change"] == 0
+    assert never["log_loss_change"]["change"] == pytest.approx(math.log(2) / loss - 1)
+    page = tmp_path / summary["report"]
+    assert json.loads(page.with_name("daily.json").read_text())["by_age"] == summary["by_age"]
+    svgs = [ElementTree.fromstring(part + "</svg>") for part in _svgs(page.read_text())]
+    # One line of ages; calibration of the recipe and of one that is never retrained.
     assert [len(svg.findall(".//*[@id='mark']")) for svg in svgs] == [1, 2]
 
 
@@ -170,7 +188,7 @@ def _svgs(text):
 
 
 def test_the_command_refuses_a_policy_that_it_does_not_know(capsys):
-    day = str(datetime.date(2025, 1, 5))
+    asked = ["--dataset=synthetic", "--date=2025-01-05", "--policies=rate 1,never"]
     with pytest.raises(SystemExit):
-        main(["daily", "--dataset", "synthetic", "--date", day, "--policies", "rate 1,never"])
+        main(["daily", *asked])
     assert "['never']: policies are [" in capsys.readouterr().err

@@ -53,15 +53,14 @@ class Rolled:
 
     def scores(self, policy: Policy) -> list[Scores]:
         """The scores of each day's rows under a policy."""
-        recipe, known = policy.recipe(self.recipe), list(self._before)
-        session, found = self._begun(recipe), []
-        for number, day in enumerate(self.days, start=1):
-            found.append(session.predict(self.table.read([day]).inputs))
-            known.append(day)
-            if policy.cold_every and number % policy.cold_every == 0:
+        session, found = self._begun(policy.recipe(self.recipe)), []
+        for number, day in enumerate(self.days):
+            known = [*self._before, *self.days[:number]]
+            if number and policy.cold_every and number % policy.cold_every == 0:
                 session = self._cold(known)
-            elif policy.is_warm:
+            elif number and policy.is_warm:
                 self._learn(session, known[-1 - policy.replayed_days :])
+            found.append(session.predict(self.table.read([day]).inputs))
         if policy.recalibrated_on:
             labels = [self.table.read([day]).label for day in self.days]
             return recalibrated(found, labels, newest=policy.recalibrated_on)
