@@ -161,6 +161,7 @@ ON_THIS_MACHINE = {
     "serving/cli/policy.py": "the policy, which an image has too",
     "serving/policy/table.py": "the policy, which an image has too",
     "training/evaluation/reports.py": "a page's name, below the reports",
+    "training/experiments/daily/page.py": "a page's name, below the reports",
     "training/experiments/journal.py": "the code whose runs it keeps",
     "training/experiments/scaling/page.py": "a page's name, below the reports",
     "training/experiments/scoring_speed.py": "native code that is timed",
