@@ -25,7 +25,7 @@ from features.lake.candidate import Candidate, joined
 from features.lake.day_rows import Partition
 from features.lake.lake import EXAMPLES, IMMATURE_EXAMPLES, IMPRESSIONS, ONE_DAY, day_range
 from features.pipeline.aggregates import is_positive, midnight
-from features.pipeline.attributes import stage_attributes
+from features.pipeline.attributes import as_published, stage_attributes
 from features.pipeline.availability import with_availability
 from features.pipeline.builds import discard_build, list_build
 from features.pipeline.end_of_day import (
@@ -107,7 +107,7 @@ def build(
             staged |= _stage_tables(work, landing, some, days, available_at)
             for table in some if need else ():
                 if table.kind is TableKind.ATTRIBUTES and (one := staged[table.name]):
-                    previews.enter_context(work.lake.preview(one))
+                    previews.enter_context(work.lake.preview(as_published(work, one)))
     found = [one for table in tables if (one := staged[table.name])]
     return list_build(work, found, listed_as or days, attributes=attributes)
 

@@ -30,7 +30,7 @@ from features.pipeline.workspace import Workspace, require_day_before
 from features.places import Place
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, EXAMPLE_ID, FeatureTable, TableKind
 from features.spark.erased_rows import without_erased
-from features.validation.row_rules import Check, impression_rules
+from features.spark.row_rules import Check, impression_rules
 
 logger = logging.getLogger(__name__)
 Clock = Callable[[datetime.datetime], datetime.datetime]
