@@ -133,7 +133,8 @@ def publish_features(
         ConflictError: Another job has replaced one of the days since the build began.
     """
     published = []
-    for one in staged:
+    # A push that finds new states reads the attributes with them.
+    for one in sorted(staged, key=lambda one: one.table in computed_tables(work.schema)):
         table = work.schema.table(one.table)
         if table.kind is TableKind.STATE:
             drop_ends_of_days(work, table, one.days[0])
@@ -154,9 +155,7 @@ def _stage_tables(
     """Stage tables that do not depend on each other, by their names."""
     # On small days Spark plans longer than it computes.
     with ThreadPoolExecutor(max_workers=max(1, len(tables))) as pool:
-        found = pool.map(
-            lambda table: _stage_table(work, landing, table, days, available_at), tables
-        )
+        found = pool.map(lambda one: _stage_table(work, landing, one, days, available_at), tables)
         return {table.name: one for table, one in zip(tables, found, strict=True)}
 
 
