@@ -9,6 +9,7 @@ from features.pipeline.aggregates import label_delay_days
 from features.pipeline.end_of_day import StatePartitions, state_partitions
 from features.pipeline.workspace import Workspace
 from features.schema import FeatureTable
+from features.schema.keys import attributes_read
 
 
 def basis_of(work: Workspace, table: FeatureTable, first_day: datetime.date) -> tuple[object, ...]:
@@ -16,6 +17,7 @@ def basis_of(work: Workspace, table: FeatureTable, first_day: datetime.date) -> 
     logs = (IMPRESSIONS, *map(events_table, work.schema.later_labels))
     read = [(one.name, days) for one, days in earlier_states(work, table, first_day)]
     read += [(name, unlabelled_days(work, first_day)) for name in logs]
+    read += [(one.name, work.lake.days(one.name)) for one in attributes_read(work.schema, table)]
     versions = (work.lake.version(name, day) for name, days in read for day in days)
     return (first_day, *versions, *erased_users(work.lake.root))
 

@@ -1,5 +1,6 @@
 """What a push builds on, without Spark."""
 
+import dataclasses
 import datetime
 import threading
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pyarrow as pa
 import pytest
+from support.features.declared import with_affinity
 
 from features.datasets.catalog import schema_of
 from features.lake.day_file import replace_day
@@ -58,6 +60,21 @@ def test_a_day_that_is_built_again_is_read_again(work, tmp_path, monkeypatch):
     build(work.lake, "user_state", DAY + ONE_DAY)
     assert polls() == 1
     assert begun == [DAY + 2 * ONE_DAY]
+
+
+def test_attributes_that_states_keep_are_read_again_where_they_are_published_later(
+    work, tmp_path, monkeypatch
+):
+    begun = []
+    monkeypatch.setattr(push_day.LandedUsers, "_begin", lambda self, day: begun.append(day))
+    kept = dataclasses.replace(work, schema=with_affinity("item_category"))
+    for some in (work, kept):
+        landed = push_day.LandedUsers(some, tmp_path / "landing")
+        for table in ("user_attributes", "item_attributes"):
+            landed.poll(lambda newest: newest)
+            build(work.lake, table, SCHEMA.epoch)
+            landed.poll(lambda newest: newest)
+    assert begun == 3 * [DAY + ONE_DAY]
 
 
 def test_a_first_day_that_leaves_a_gap_is_an_error(work, tmp_path):
