@@ -121,7 +121,7 @@ class LandedUsers:
             self._basis = basis
         new = sorted(files - self._files)
         num_before = len(self._parts)
-        impressions = self._add(new)
+        impressions = self._add(new, first_day)
         self._files = files
         if self._newest is None:
             return None
@@ -163,9 +163,9 @@ class LandedUsers:
         self._carry = newest_rows(known, self._user).persist()
         self._cached.append(self._carry)
         if days := unlabelled_days(work, first_day):
-            self._keep(work.impressions(days))
+            self._keep(work.impressions(days), days[0])
 
-    def _add(self, paths: Sequence[Place]) -> int:
+    def _add(self, paths: Sequence[Place], first_day: datetime.date) -> int:
         """Keep the rows of files; returns how many. A file that cannot be read is left out."""
         if not paths:
             return 0
@@ -173,28 +173,28 @@ class LandedUsers:
             raw = reader_of(self._work.schema).read_parts(self._work.spark, self._landing, paths)
             raw = without_erased(raw, self._work.lake.root, self._work.schema)
             # A data file of a table may have rows of days that are built.
-            raw = raw.where(F.col(DAY) >= F.lit(self._first_day))
+            raw = raw.where(F.col(DAY) >= F.lit(first_day))
             for rule in impression_rules(self._work.schema):
                 if rule.check not in {Check.UNIQUE, Check.ONE_USER}:
                     raw = raw.where(~rule.broken())
-            return self._keep(raw)
+            return self._keep(raw, first_day)
         except RunbookError:
             raise  # the lake is being rebuilt; the next poll finds the files again
         except Exception:
             # Whatever Spark raises: one bad file must not keep the users of the other files stale.
             if len(paths) > 1:
-                return sum(self._add([path]) for path in paths)
+                return sum(self._add([path], first_day) for path in paths)
             logger.exception("file %s: cannot be read; left out until a restart", *paths)
             return 0
 
-    def _keep(self, rows: DataFrame) -> int:
+    def _keep(self, rows: DataFrame, since: datetime.date) -> int:
         schema = self._work.schema
         entities = [column.name for _, column in schema.entities()]
         label = schema.label.column
         if label not in rows.columns:  # it comes later than what has landed within the day
             rows = rows.withColumn(label, F.lit(None).cast("bigint"))
         shown = rows.select(EXAMPLE_ID, *entities, "timestamp", label)
-        part = with_key(self._work, self._table, shown).persist()
+        part = with_key(self._work, self._table, shown, since=since).persist()
         newest_at = F.max(F.unix_micros("timestamp"))
         ((count, newest),) = part.agg(F.count(F.lit(1)), newest_at).collect()
         if not count:
