@@ -231,7 +231,7 @@ def _table(table: FeatureTable) -> TableJson:
         "doc": table.doc,
         "ttl_seconds": table.ttl.total_seconds() if table.ttl else None,
         "delay_seconds": table.delay.total_seconds(),
-        "columns": _columns((*table.columns, *(bag.column for bag in table.bags))),
+        "columns": _columns((*table.columns, *table.derived_columns)),
     }
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.encoding.affinities import affinities_of_rows
 from features.encoding.primitives import (
     MICROSECONDS_PER_SECOND,
     Columns,
@@ -26,7 +27,7 @@ from features.encoding.primitives import (
     labelled_items,
     time_context,
 )
-from features.schema import DENSE_KINDS, REQUEST_TIME, Column, FeatureTable, Schema
+from features.schema import REQUEST_TIME, Affinity, Column, FeatureTable, Schema
 
 
 class RowStatus(enum.IntEnum):
@@ -176,11 +177,14 @@ def encode(schema: Schema, columns: Columns) -> ModelInputs:
         ValueError: A column is missing; names it.
     """
     request_time = epoch_microseconds(column_of(columns, REQUEST_TIME.name))
-    numbers = encode_numbers(schema.inputs(*DENSE_KINDS), columns, size=len(request_time))
+    numbers = encode_numbers(schema.numbers, columns, size=len(request_time))
     gone = [is_null(column_of(columns, table.timestamp_column)) for table in schema.tables]
-    dense = np.column_stack([numbers.at(request_time), *gone]).astype(np.float32, copy=False)
-    _require_finite(schema, dense)
     ids = encode_ids(schema, schema.sparse_inputs(), columns, request_time=request_time)
+    past = encode_past(schema, schema.affinities, columns)
+    liked = affinities_of_rows(schema, past, ids, size=len(request_time))
+    dense = np.column_stack([numbers.at(request_time), liked, *gone])
+    dense = dense.astype(np.float32, copy=False)
+    _require_finite(schema, dense)
     return ModelInputs(dense, ids)
 
 
@@ -210,6 +214,17 @@ def encode_ids(
             _bag_ids(owner, values) if column.dtype.is_list else _single_ids(owner, values)
         )
     return ids
+
+
+def encode_past(schema: Schema, wanted: Sequence[Affinity], columns: Columns) -> dict[str, Ids]:
+    """What affinities read of the rows of users, by name: values as embedding rows, and numbers."""
+    past: dict[str, Ids] = {}
+    for one in wanted:
+        past[one.values] = _bag_ids(schema.table_owners[one.on], column_of(columns, one.values))
+        for name in (one.counts, one.labels):
+            lists = column_of(columns, name)
+            past[name] = Ids(lists.flatten().to_numpy(zero_copy_only=False), _lengths(lists))
+    return past
 
 
 def status_at(
@@ -246,5 +261,9 @@ def _single_ids(owner: Column, values: pa.Array) -> Ids:
 
 
 def _bag_ids(owner: Column, values: pa.Array) -> Ids:
-    lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
-    return Ids(embedding_rows(owner, values.flatten()), lengths.astype(np.int32))
+    return Ids(embedding_rows(owner, values.flatten()), _lengths(values))
+
+
+def _lengths(lists: pa.Array) -> npt.NDArray[np.int32]:
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    return np.asarray(lengths, dtype=np.int32)

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from features.encoding.encode import RequestInputs, encode_ids
+from features.encoding.affinities import affinities
+from features.encoding.encode import Ids, RequestInputs, encode_ids, encode_past
 from features.encoding.encoded_table import Part
 from features.encoding.primitives import Columns, IntArray, encode_numbers
 from features.schema import DENSE_KINDS, Role, Schema
@@ -50,6 +51,7 @@ def assemble(schema: Schema, request: RequestColumns, parts: Mapping[str, Part])
     moment = np.array([request.request_time], dtype=np.int64)
     dense[:, : len(context)] = encode_numbers(context, request.each, size=size).at(moment)
     start = len(context)
+    past: dict[str, Ids] = {}
     for index, table in enumerate(schema.tables, start=width - len(schema.tables)):
         part = parts[table.name]
         encoded = part.encoded
@@ -60,8 +62,13 @@ def assemble(schema: Schema, request: RequestColumns, parts: Mapping[str, Part])
         if table.role is Role.USER:
             numbers, is_missing = numbers[request.user], is_missing[request.user]
             shared |= ids
+            stored = {
+                name: part.column(name) for one in part.table.affinities for name in one.stored
+            }
+            past |= encode_past(schema, part.table.affinities, stored)
         else:
             each |= ids
         dense[:, start:end], dense[:, index] = numbers, is_missing
         start = end
+    dense[:, start : width - len(schema.tables)] = affinities(schema, past, each, request.user)
     return RequestInputs(dense=dense, shared=shared, each=each, user=request.user)

@@ -64,10 +64,9 @@ def features_of(table: FeatureTable) -> dict[str, tuple[str, ...]]:
     for name in table.encoded_columns:
         if name in columns:
             own = columns[name]
-            bags = [bag.column.name for bag in table.bags if name in (bag.items, bag.labels)]
             is_dense = own in table.dense_columns
             inputs = own.dense_names if is_dense else (name,) * (own in table.sparse_columns)
-            found[name] = (*inputs, *bags)
+            found[name] = (*inputs, *table.derived_from(name))
     return {**found, table.missing_indicator: (table.missing_indicator,)}
 
 

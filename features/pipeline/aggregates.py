@@ -59,8 +59,14 @@ def row_names(columns: Sequence[str]) -> list[str]:
     return [EVENT_TIMESTAMP, CREATED, *columns]
 
 
-def occurrences(schema: Schema, impressions: DataFrame) -> DataFrame:
-    """What counts when: each impression at its moment, each label when it is known."""
+def occurrences(schema: Schema, impressions: DataFrame, *, kept: Sequence[str] = ()) -> DataFrame:
+    """What counts when: each impression at its moment, each label when it is known.
+
+    Args:
+        schema: The data set's schema.
+        impressions: Its impressions.
+        kept: Other columns of an impression that its label has with it.
+    """
     label = schema.label
     entities = [column.name for _, column in schema.entities()]
     rating = F.col(label.column).cast("bigint") if label.has_rating else F.lit(0).cast("bigint")
@@ -72,12 +78,15 @@ def occurrences(schema: Schema, impressions: DataFrame) -> DataFrame:
         "_rating_sum": rating,
         "_item": F.col(schema.item.name),
         "_label": is_positive(label),
+        **{name: F.col(name) for name in kept},
     }
+    types = {field.name: field.dataType for field in impressions.schema.fields}
     defaults = {
         **dict.fromkeys(SUMS, zero),
         "_shown_at": F.lit(None).cast("timestamp"),
-        "_item": F.lit(None).cast(impressions.schema[schema.item.name].dataType),
+        "_item": F.lit(None).cast(types[schema.item.name]),
         "_label": F.lit(None).cast("bigint"),
+        **{name: F.lit(None).cast(types[name]) for name in kept},
     }
 
     def rows(at: SparkColumn, values: dict[str, SparkColumn]) -> DataFrame:

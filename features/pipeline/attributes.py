@@ -17,11 +17,13 @@ from features.lake.candidate import Candidate
 from features.lake.lake import ONE_DAY
 from features.pipeline.aggregates import newest_rows
 from features.pipeline.availability import with_availability
+from features.pipeline.builds import restage_good
 from features.pipeline.workspace import Workspace
 from features.places import Place
 from features.provenance.inputs import fingerprint_of
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, FeatureTable, Schema, TableKind
 from features.spark.erased_rows import without_erased
+from features.spark.row_rules import feature_rules, is_good, mark_broken_rules
 from features.spark.session import feature_struct
 
 
@@ -69,6 +71,19 @@ def stage_attributes(
             frames.append(with_availability(work, table, dated, [last], available_at))
             written = [*kept, last]
     return _stage(work, table, frames, written) if frames else None
+
+
+def as_published(work: Workspace, staged: Candidate) -> Candidate:
+    """What the check lets through of staged attributes.
+
+    What is computed from other rows would be stale as soon as both are published.
+    """
+    table = work.schema.table(staged.table)
+    with work.lake.preview(staged):
+        rows = work.features(table, staged.days)
+    marked = mark_broken_rules(rows, feature_rules(work.schema, table))
+    is_whole = marked.where(~is_good()).isEmpty()
+    return staged if is_whole else restage_good(work, staged, marked)
 
 
 def _stage(

@@ -5,6 +5,8 @@ import datetime
 import uuid
 from collections.abc import Mapping, Sequence
 
+from pyspark.sql import DataFrame
+
 from features.lake.candidate import Candidate
 from features.pipeline.workspace import Workspace, command_lines
 from features.provenance.inputs import computed_tables, fingerprint_of
@@ -12,6 +14,9 @@ from features.provenance.known import KnownLake
 from features.provenance.landed import ATTRIBUTES
 from features.provenance.staleness import current_days
 from features.runbooks import RunbookError
+from features.schema import DAY
+from features.spark.row_rules import is_good
+from features.spark.session import feature_struct
 
 
 def list_build(
@@ -33,6 +38,20 @@ def list_build(
     for one in named:
         work.lake.put(one, days)
     return named
+
+
+def restage_good(work: Workspace, built: Candidate, marked: DataFrame) -> Candidate:
+    """A candidate with the good rows alone.
+
+    Args:
+        work: Session, schema and lake.
+        built: What a build has staged.
+        marked: Its rows, with the rules that each breaks.
+    """
+    table = work.schema.table(built.table)
+    names = [*feature_struct(work.schema, table).names, DAY]
+    good, count = marked.where(is_good()).select(*names), work.files_per_day(built.days)
+    return work.lake.restage(built, good, keys=names[:3], files_per_day=count)
 
 
 def discard_build(work: Workspace, days: Sequence[datetime.date]) -> None:

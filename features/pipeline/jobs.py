@@ -25,7 +25,7 @@ from features.lake.candidate import Candidate, joined
 from features.lake.day_rows import Partition
 from features.lake.lake import EXAMPLES, IMMATURE_EXAMPLES, IMPRESSIONS, ONE_DAY, day_range
 from features.pipeline.aggregates import is_positive, midnight
-from features.pipeline.attributes import stage_attributes
+from features.pipeline.attributes import as_published, stage_attributes
 from features.pipeline.availability import with_availability
 from features.pipeline.builds import discard_build, list_build
 from features.pipeline.end_of_day import (
@@ -107,7 +107,7 @@ def build(
             staged |= _stage_tables(work, landing, some, days, available_at)
             for table in some if need else ():
                 if table.kind is TableKind.ATTRIBUTES and (one := staged[table.name]):
-                    previews.enter_context(work.lake.preview(one))
+                    previews.enter_context(work.lake.preview(as_published(work, one)))
     found = [one for table in tables if (one := staged[table.name])]
     return list_build(work, found, listed_as or days, attributes=attributes)
 
@@ -133,7 +133,8 @@ def publish_features(
         ConflictError: Another job has replaced one of the days since the build began.
     """
     published = []
-    for one in staged:
+    # A push that finds new states reads the attributes with them.
+    for one in sorted(staged, key=lambda one: one.table in computed_tables(work.schema)):
         table = work.schema.table(one.table)
         if table.kind is TableKind.STATE:
             drop_ends_of_days(work, table, one.days[0])
@@ -154,9 +155,7 @@ def _stage_tables(
     """Stage tables that do not depend on each other, by their names."""
     # On small days Spark plans longer than it computes.
     with ThreadPoolExecutor(max_workers=max(1, len(tables))) as pool:
-        found = pool.map(
-            lambda table: _stage_table(work, landing, table, days, available_at), tables
-        )
+        found = pool.map(lambda one: _stage_table(work, landing, one, days, available_at), tables)
         return {table.name: one for table, one in zip(tables, found, strict=True)}
 
 

@@ -1,10 +1,12 @@
 """The running state of a user, computed with Spark's native functions."""
 
 import datetime
+from collections.abc import Iterator, Sequence
 
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType
 
 from features.pipeline.aggregates import (
     AT,
@@ -16,7 +18,15 @@ from features.pipeline.aggregates import (
     newest_rows,
     occurrences,
 )
-from features.schema import DAY, EVENT_TIMESTAMP, EXAMPLE_ID, FeatureTable, Label, Schema
+from features.schema import (
+    DAY,
+    EVENT_TIMESTAMP,
+    EXAMPLE_ID,
+    Affinity,
+    FeatureTable,
+    Label,
+    Schema,
+)
 from features.schema.derived_tables import recent_lengths, recent_rate_name
 from features.spark.session import feature_struct
 
@@ -38,7 +48,8 @@ def user_state(
     Args:
         schema: The data set's schema.
         table: Its state table.
-        impressions: Impressions of these days, and of as many before as the label delay spans.
+        impressions: Impressions of these days, and of as many before as the label delay spans, with
+            the attributes that the table's affinities are on.
         carry: Earlier states: all of one time-to-live before ``first_day``, or those at the end of
             a day before and all since; the newest of each user counts.
         first_day: First day of which rows are wanted.
@@ -52,10 +63,13 @@ def user_state(
     start, end = (
         F.lit(midnight(day)) for day in (first_day, last_day + datetime.timedelta(days=1))
     )
-    fresh = occurrences(schema, impressions).where(F.col(AT) >= start).where(F.col(AT) < end)
+    bags = {_bag_of(one): _bag(impressions, one.on) for one in table.affinities}
+    with_bags = impressions.withColumns(bags) if bags else impressions
+    fresh = occurrences(schema, with_bags, kept=list(bags))
+    fresh = fresh.where((F.col(AT) >= start) & (F.col(AT) < end))
     events = _carried_events(schema, table, carry).unionByName(fresh)
     events = events.withColumn("_life", _life(user, table))
-    histories = _histories(events, user, length=schema.history_length)
+    histories = _histories(events, user, length=schema.history_length, kept=list(bags))
     sums = [F.sum(name).alias(name) for name in SUMS]
     moments = events.groupBy(user, "_life", AT).agg(*sums, F.max("_shown_at").alias("_shown_at"))
     joined = moments.join(histories, on=[user, "_life", AT], how="left")
@@ -82,6 +96,7 @@ def user_state(
         F.unix_micros("_shown_at").alias("user_last_event_at"),
         F.coalesce(F.col("_history.item"), F.array()).alias("user_history_item_ids"),
         F.coalesce(F.col("_history.label"), F.array()).alias("user_history_labels"),
+        *(column for one in table.affinities for column in _flat(one)),
         F.to_date(EVENT_TIMESTAMP).alias(DAY),
     )
 
@@ -94,11 +109,12 @@ def _life(user: str, table: FeatureTable) -> SparkColumn:
     return F.sum(F.coalesce(starts_again, F.lit(0))).over(in_order)
 
 
-def _histories(events: DataFrame, user: str, *, length: int) -> DataFrame:
+def _histories(events: DataFrame, user: str, *, length: int, kept: Sequence[str]) -> DataFrame:
     """The newest items with their labels as of each moment of a life, oldest first."""
     order = (AT, "_position", "_item", EXAMPLE_ID)
     trailing = Window.partitionBy(user, "_life").orderBy(*order).rowsBetween(1 - length, 0)
-    history = F.collect_list(F.struct(F.col("_item").alias("item"), F.col("_label").alias("label")))
+    item = F.struct(F.col("_item").alias("item"), F.col("_label").alias("label"), *kept)
+    history = F.collect_list(item)
     return (
         events.where(F.col("_item").isNotNull())
         .withColumn("_history", history.over(trailing))
@@ -107,10 +123,45 @@ def _histories(events: DataFrame, user: str, *, length: int) -> DataFrame:
     )
 
 
+def _bag_of(affinity: Affinity) -> str:
+    """Name of the column with the values that one impression's item had."""
+    return f"_kept_{affinity.on}"
+
+
+def _bag(impressions: DataFrame, name: str) -> SparkColumn:
+    """An attribute as an array, without nulls; empty where it is null."""
+    is_list = isinstance(impressions.schema[name].dataType, ArrayType)
+    return F.coalesce(F.array_compact(F.col(name) if is_list else F.array(name)), F.array())
+
+
+def _flat(affinity: Affinity) -> Iterator[SparkColumn]:
+    """Of a history the values of all its items, and how many each has."""
+    bags = F.col(f"_history.{_bag_of(affinity)}")
+    sizes = F.transform(bags, lambda bag: F.size(bag).cast("bigint"))
+    yield F.coalesce(F.flatten(bags), F.array()).alias(affinity.values)
+    yield F.coalesce(sizes, F.array()).alias(affinity.counts)
+
+
+def _bags(affinity: Affinity) -> SparkColumn:
+    """The values of each item again, from what ``_flat`` has made of them."""
+    counts = F.col(affinity.counts)
+
+    def bag(count: SparkColumn, place: SparkColumn) -> SparkColumn:
+        before = F.slice(counts, F.lit(1), place)
+        start = F.aggregate(before, F.lit(1).cast("bigint"), lambda so_far, one: so_far + one)
+        return F.slice(affinity.values, start.cast("int"), count.cast("int"))
+
+    return F.transform(counts, bag)
+
+
 def _carried_events(schema: Schema, table: FeatureTable, carry: DataFrame) -> DataFrame:
     """A user's newest earlier state, as events: its sums at once, then its history item by item."""
     user = schema.key_of(table).name
     newest = newest_rows(carry.select(*feature_struct(schema, table).names), user)
+    bags = {_bag_of(one): one for one in table.affinities}
+    empty = {
+        name: F.lit(None).cast(carry.schema[one.values].dataType) for name, one in bags.items()
+    }
     zero = F.lit(0).cast("bigint")
     item = carry.schema["user_history_item_ids"].dataType.elementType  # type: ignore[attr-defined]
     times = (F.lit(None).cast("bigint").alias(EXAMPLE_ID), F.col(EVENT_TIMESTAMP).alias(AT))
@@ -122,9 +173,11 @@ def _carried_events(schema: Schema, table: FeatureTable, carry: DataFrame) -> Da
         F.timestamp_micros("user_last_event_at").alias("_shown_at"),
         F.lit(None).cast(item).alias("_item"),
         F.lit(None).cast("bigint").alias("_label"),
+        *(value.alias(name) for name, value in empty.items()),
     )
-    pairs = F.posexplode(F.arrays_zip("user_history_item_ids", "user_history_labels"))
-    items = newest.select(user, *times, pairs.alias("_position", "_pair")).select(
+    kept = newest.select("*", *(_bags(one).alias(name) for name, one in bags.items()))
+    pairs = F.posexplode(F.arrays_zip("user_history_item_ids", "user_history_labels", *bags))
+    items = kept.select(user, *times, pairs.alias("_position", "_pair")).select(
         user,
         EXAMPLE_ID,
         AT,
@@ -133,6 +186,7 @@ def _carried_events(schema: Schema, table: FeatureTable, carry: DataFrame) -> Da
         F.lit(None).cast("timestamp").alias("_shown_at"),
         F.col("_pair.user_history_item_ids").alias("_item"),
         F.col("_pair.user_history_labels").alias("_label"),
+        *(F.col(f"_pair.{name}").alias(name) for name in bags),
     )
     carried = sums.unionByName(items)
     if user == schema.item.name:

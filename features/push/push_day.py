@@ -16,20 +16,21 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from features.datasets.readers import reader_of
-from features.labels.events import events_table
-from features.lake.erased import erased_users
-from features.lake.lake import IMPRESSIONS, ONE_DAY
+from features.lake.lake import ONE_DAY
 from features.online_store.feast_store import open_store, write
-from features.pipeline.aggregates import label_delay_days, midnight, newest_rows, union
+from features.pipeline.aggregates import midnight, newest_rows, union
 from features.pipeline.availability import declared_availability
-from features.pipeline.end_of_day import StatePartitions, state_partitions, states
+from features.pipeline.end_of_day import states
 from features.pipeline.materialize import needed_rows, stored_frame
+from features.pipeline.tables.keys import with_key
 from features.pipeline.user_state import user_state
 from features.pipeline.workspace import Workspace, require_day_before
 from features.places import Place
+from features.push.basis import basis_of, earlier_states, unlabelled_days
+from features.runbooks import RunbookError
 from features.schema import CREATED, DAY, EVENT_TIMESTAMP, EXAMPLE_ID, FeatureTable, TableKind
 from features.spark.erased_rows import without_erased
-from features.validation.row_rules import Check, impression_rules
+from features.spark.row_rules import Check, impression_rules
 
 logger = logging.getLogger(__name__)
 Clock = Callable[[datetime.datetime], datetime.datetime]
@@ -112,7 +113,7 @@ class LandedUsers:
         # Keeps the session alive: a Spark server drops sessions that are idle for minutes.
         self._num_partitions = int(self._work.spark.conf.get(_PARTITIONS) or 1)
         first_day = self._fixed_day or self._day_after_builds()
-        basis = self._basis_of(first_day)
+        basis = basis_of(self._work, self._table, first_day)
         files = frozenset(self._landed(first_day))
         if basis != self._basis or not self._files <= files:
             # A day was built, for the first time or again, or its parts gave way to its file.
@@ -120,7 +121,7 @@ class LandedUsers:
             self._basis = basis
         new = sorted(files - self._files)
         num_before = len(self._parts)
-        impressions = self._add(new)
+        impressions = self._add(new, first_day)
         self._files = files
         if self._newest is None:
             return None
@@ -140,30 +141,12 @@ class LandedUsers:
         built = self._work.lake.days(self._table.name)
         return built[-1] + ONE_DAY if built else self._work.schema.first_day
 
-    def _basis_of(self, first_day: datetime.date) -> tuple[object, ...]:
-        """What ``_begin`` reads of the lake, by the versions of the partitions."""
-        lake, earlier = self._work.lake, self._earlier(first_day)
-        versions = (lake.version(table.name, day) for table, days in earlier for day in days)
-        read = (IMPRESSIONS, *map(events_table, self._work.schema.later_labels))
-        days = self._unlabelled_days(first_day)
-        logs = (lake.version(table, day) for table in read for day in days)
-        return (first_day, *versions, *logs, *erased_users(lake.root))
-
     def _labels_known_until(self, first_day: datetime.date) -> datetime.datetime:
         """Up to when rows can be true: after it an event may count that has not landed."""
         label = self._work.schema.label
         if not label.comes_later:
             return datetime.datetime.max.replace(tzinfo=datetime.UTC)
         return midnight(first_day) + label.delay - datetime.timedelta(microseconds=1)
-
-    def _earlier(self, first_day: datetime.date) -> StatePartitions:
-        # The end of the day before is written after its rows: to take it would be to begin twice.
-        return state_partitions(self._work, self._table, first_day, first_day - ONE_DAY)
-
-    def _unlabelled_days(self, first_day: datetime.date) -> list[datetime.date]:
-        """Built days with impressions whose labels may become known from ``first_day`` on."""
-        since = first_day - label_delay_days(self._work.schema)
-        return self._work.lake.days_between(IMPRESSIONS, since, first_day - ONE_DAY)
 
     def _landed(self, first_day: datetime.date) -> list[Place]:
         return reader_of(self._work.schema).landed_since(self._landing, first_day)
@@ -175,44 +158,45 @@ class LandedUsers:
         work = self._work
         # As the daily build: what was corrected later is not known to this day.
         known_by = midnight(first_day) + self._table.delay
-        earlier = states(work, self._earlier(first_day))
+        earlier = states(work, earlier_states(work, self._table, first_day))
         known = earlier.where(F.col(CREATED) <= F.lit(known_by)).drop(DAY)
         self._carry = newest_rows(known, self._user).persist()
         self._cached.append(self._carry)
-        if days := self._unlabelled_days(first_day):
-            self._keep(work.impressions(days))
+        if days := unlabelled_days(work, first_day):
+            self._keep(work.impressions(days), days[0])
 
-    def _add(self, paths: Sequence[Place]) -> int:
+    def _add(self, paths: Sequence[Place], first_day: datetime.date) -> int:
         """Keep the rows of files; returns how many. A file that cannot be read is left out."""
         if not paths:
             return 0
-        reader = reader_of(self._work.schema)
         try:
-            raw = reader.read_parts(self._work.spark, self._landing, paths)
+            raw = reader_of(self._work.schema).read_parts(self._work.spark, self._landing, paths)
             raw = without_erased(raw, self._work.lake.root, self._work.schema)
             # A data file of a table may have rows of days that are built.
-            raw = raw.where(F.col(DAY) >= F.lit(self._first_day))
+            raw = raw.where(F.col(DAY) >= F.lit(first_day))
             for rule in impression_rules(self._work.schema):
                 if rule.check not in {Check.UNIQUE, Check.ONE_USER}:
                     raw = raw.where(~rule.broken())
-            return self._keep(raw)
+            return self._keep(raw, first_day)
+        except RunbookError:
+            raise  # the lake is being rebuilt; the next poll finds the files again
         except Exception:
             # Whatever Spark raises: one bad file must not keep the users of the other files stale.
             if len(paths) > 1:
-                return sum(self._add([path]) for path in paths)
+                return sum(self._add([path], first_day) for path in paths)
             logger.exception("file %s: cannot be read; left out until a restart", *paths)
             return 0
 
-    def _keep(self, rows: DataFrame) -> int:
+    def _keep(self, rows: DataFrame, since: datetime.date) -> int:
         schema = self._work.schema
         entities = [column.name for _, column in schema.entities()]
         label = schema.label.column
         if label not in rows.columns:  # it comes later than what has landed within the day
             rows = rows.withColumn(label, F.lit(None).cast("bigint"))
-        part = rows.select(EXAMPLE_ID, *entities, "timestamp", label).persist()
-        ((count, newest),) = part.agg(
-            F.count(F.lit(1)), F.max(F.unix_micros("timestamp"))
-        ).collect()
+        shown = rows.select(EXAMPLE_ID, *entities, "timestamp", label)
+        part = with_key(self._work, self._table, shown, since=since).persist()
+        newest_at = F.max(F.unix_micros("timestamp"))
+        ((count, newest),) = part.agg(F.count(F.lit(1)), newest_at).collect()
         if not count:
             part.unpersist()
             return 0

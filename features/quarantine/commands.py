@@ -163,8 +163,8 @@ def _now() -> datetime.datetime:
 
 
 def _replacements(request: ReadmitRequest) -> "Sequence[Replacement]":
+    from features.spark.row_rules import names_of_warnings
     from features.validation.quarantine.mapping import read_mapping
-    from features.validation.row_rules import names_of_warnings
 
     if request.mapping is None:
         return []

@@ -32,6 +32,7 @@ from features.schema.columns import (
 from features.schema.labels import Correction, Immature, Label
 from features.schema.schema import DerivedId, Limits, Schema
 from features.schema.tables import (
+    Affinity,
     Aggregate,
     AggregateKind,
     Bag,
@@ -55,6 +56,7 @@ __all__ = [
     "SOURCE_FILE",
     "SOURCE_LINE",
     "TIME_CONTEXT",
+    "Affinity",
     "Aggregate",
     "AggregateKind",
     "Bag",

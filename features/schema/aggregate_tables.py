@@ -40,6 +40,8 @@ class Sources:
     item: Column
     attributes: Mapping[str, Column] = dataclasses.field(default_factory=dict)
     """What is known of users and items."""
+    of_items: Mapping[str, Column] = dataclasses.field(default_factory=dict)
+    """What is known of items alone."""
 
     @property
     def kept(self) -> dict[str, Column]:

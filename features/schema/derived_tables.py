@@ -6,10 +6,12 @@ schema.
 
 import dataclasses
 import datetime
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from features.schema.columns import Column, DeclarationError, Dtype, Kind
 from features.schema.labels import Label
-from features.schema.tables import Bag, FeatureTable, Role, TableKind
+from features.schema.tables import Affinity, Bag, FeatureTable, Role, TableKind
 
 
 def user_state(
@@ -19,13 +21,26 @@ def user_state(
     history_length: int,
     ttl: datetime.timedelta,
     delay: datetime.timedelta,
+    affinities: Sequence[str] = (),
+    attributes: Mapping[str, Column] = MappingProxyType({}),
 ) -> FeatureTable:
     """The running state of a user: counts, rates, recency and the last items with their labels.
 
+    Args:
+        item: The item's id.
+        label: The target.
+        history_length: How many of the last labelled items are kept.
+        ttl: A row older than this is expired.
+        delay: From the impression until a reader may count on the row.
+        affinities: Attributes of items by which the last items are compared with a candidate.
+        attributes: By name, the attributes of items.
+
     Raises:
-        DeclarationError: The item is no id with an embedding table, which the last items look up.
+        DeclarationError: The item is no id with an embedding table, which the last items look up;
+            or an affinity is on what is no sparse attribute of items.
     """
     _check_item(item)
+    _check_affinities(affinities, attributes)
     history = (
         Column(
             name="user_history_item_ids",
@@ -64,10 +79,12 @@ def user_state(
             ),
             last_event_at,
             *history,
+            *(one for name in affinities for one in _kept(attributes[name], history_length)),
         ),
         ttl=ttl,
         delay=delay,
         bags=_bags_of_rated_items(item, *history),
+        affinities=tuple(_affinity(name, history[1], label) for name in affinities),
         doc="What a user has done, after each moment at which something happened.",
     )
 
@@ -87,6 +104,53 @@ def _check_item(item: Column) -> None:
             column=item.name,
             field="dtype",
         )
+
+
+def _check_affinities(names: Sequence[str], attributes: Mapping[str, Column]) -> None:
+    sparse = sorted(name for name, one in attributes.items() if one.kind is Kind.SPARSE)
+    for place, name in enumerate(names):
+        is_repeated = name in names[:place]
+        if is_repeated or name not in sparse:
+            raise DeclarationError(
+                f"table user_state: affinities {name!r}{' twice' if is_repeated else ''}; each one "
+                f"of {sparse}, which are the sparse columns of item_attributes",
+                table="user_state",
+                field=f"affinities.{place}",
+            )
+
+
+def _kept(attribute: Column, history_length: int) -> tuple[Column, Column]:
+    """The values of an attribute that the last items had: all of them, and how many each has."""
+    most, name = attribute.max_length or 1, f"user_history_{attribute.name}"
+    values = Column(
+        name=name,
+        dtype=Dtype.list_of(attribute.dtype.element),
+        kind=Kind.STORED,
+        max_length=history_length * most,
+        doc=f"The {attribute.name} of these items when each was shown, item by item.",
+    )
+    counts = Column(
+        name=f"{name}_counts",
+        dtype=Dtype.INT64_LIST,
+        kind=Kind.STORED,
+        max_length=history_length,
+        minimum=0,
+        maximum=most,
+        doc=f"How many {attribute.name} each of these items had.",
+    )
+    return values, counts
+
+
+def _affinity(on: str, labels: Column, label: Label) -> Affinity:
+    positives = f"Positives among those of the last {labels.max_length} labelled items that share "
+    column = _rate(f"user_affinity_{on}", f"{positives}one of {on} with the candidate", label)
+    return Affinity(
+        column=column,
+        on=on,
+        values=f"user_history_{on}",
+        counts=f"user_history_{on}_counts",
+        labels=labels.name,
+    )
 
 
 def end_of_day_table(state: FeatureTable) -> FeatureTable:

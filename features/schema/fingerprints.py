@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 _LEFT_OUT = {"doc", "unit", "severity", "licence", "limits"}
 """To reword a description, or to move a limit, changes no row and no input."""
 _OF_LABELS = {"labels", "target"}
-_LEFT_OUT_WITHOUT_VALUE = {"example_id", "request", "neutral", "by", "aggregates", "histories"}
+_LEFT_OUT_WITHOUT_VALUE = {
+    *("example_id", "request", "neutral", "by", "aggregates", "histories", "affinities")
+}
 """Without them a declaration is what it was before there were such fields."""
 
 

@@ -73,7 +73,7 @@ def small_keys(schema: "Schema") -> list[str]:
 
 
 def attributes_read(schema: "Schema", table: FeatureTable) -> list[FeatureTable]:
-    """The tables of attributes whose columns are in a table's key or its histories."""
+    """The tables of attributes whose columns a table's key, histories or affinities are made of."""
     return [
         other
         for other in schema.tables

@@ -9,7 +9,7 @@ from features.schema import keys, label_rules, rules
 from features.schema.columns import DENSE_KINDS, REQUEST_TIME, TIME_CONTEXT, Column, Kind
 from features.schema.fingerprints import fingerprint
 from features.schema.labels import Label
-from features.schema.tables import Bag, FeatureTable, Role, TableKind
+from features.schema.tables import Affinity, Bag, FeatureTable, Role, TableKind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,6 +197,8 @@ class Schema:
         for table in self.tables:
             yield from table.columns
             yield from (bag.column for bag in table.bags)
+        # Made of two tables, and so after all: each table's own numbers stay one block.
+        yield from (one.column for one in self.affinities)
 
     def inputs(self, *kinds: Kind) -> tuple[Column, ...]:
         """Columns of these kinds in schema order, which is their order in a model's input."""
@@ -230,13 +232,24 @@ class Schema:
         return {bag.column.name: bag for table in self.tables for bag in table.bags}
 
     @functools.cached_property
+    def affinities(self) -> tuple[Affinity, ...]:
+        """The affinities of all tables."""
+        return tuple(one for table in self.tables for one in table.affinities)
+
+    @functools.cached_property
+    def numbers(self) -> tuple[Column, ...]:
+        """Columns that are dense inputs as they are: all but affinities, which come after them."""
+        derived = {one.column.name for one in self.affinities}
+        return tuple(one for one in self.inputs(*DENSE_KINDS) if one.name not in derived)
+
+    @functools.cached_property
     def table_owners(self) -> dict[str, Column]:
         """By the name of each column, the one whose embedding table it uses."""
         by_name = {column.name: column for column in self.columns()}
         return {name: by_name[c.shares_table_with or name] for name, c in by_name.items()}
 
     def dense_inputs(self) -> tuple[str, ...]:
-        """Names of the dense inputs: the numbers, then one missing indicator for each table."""
+        """Names of the dense inputs: numbers, affinities, one missing indicator for each table."""
         return self._dense_inputs
 
     @functools.cached_property

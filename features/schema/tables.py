@@ -18,6 +18,30 @@ class Bag:
     label: int
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Affinity:
+    """A dense input of a user and a candidate: how the user liked what is like the candidate.
+
+    The share of positives among those items of a labelled history that have a value of an attribute
+    in common with the candidate, as the values were at each impression.
+    """
+
+    column: Column
+    on: str
+    """Attribute of items, with one value or several."""
+    values: str
+    """Stored column: the attribute's values of all items of the history, item by item."""
+    counts: str
+    """Stored column: how many of ``values`` each item has."""
+    labels: str
+    """Stored column: the label of each item."""
+
+    @property
+    def stored(self) -> tuple[str, str, str]:
+        """The columns of a user's row that it is made of."""
+        return self.values, self.counts, self.labels
+
+
 class TableKind(enum.StrEnum):
     """How a feature table is computed and when its rows appear."""
 
@@ -111,6 +135,8 @@ class FeatureTable:
     """Trailing windows of a daily table; every daily table also has its all-time counts."""
     bags: tuple[Bag, ...] = ()
     """Sparse inputs that are computed from stored columns when encoding."""
+    affinities: tuple[Affinity, ...] = ()
+    """Of a table of state: dense inputs that the encoder makes of its rows and a candidate."""
     by: tuple[str, ...] = ()
     """With the role ``candidate``: the one or two columns that make the key."""
     aggregates: tuple[Aggregate, ...] = ()
@@ -130,8 +156,9 @@ class FeatureTable:
 
     @functools.cached_property
     def reads(self) -> frozenset[str]:
-        """What the rows of a declared table take of an impression but its labels and numbers."""
+        """What its rows take of an impression but labels, numbers and what all of its kind take."""
         kept = {name for one in self.histories for name in one.columns} - {AGE}
+        kept |= {one.on for one in self.affinities}
         return frozenset({*self.by, *kept})
 
     def first_visible(self, day: datetime.date) -> datetime.datetime:
@@ -184,9 +211,20 @@ class FeatureTable:
         own = (column for column in self.columns if column.kind is Kind.SPARSE)
         return (*own, *(bag.column for bag in self.bags))
 
+    @property
+    def derived_columns(self) -> tuple[Column, ...]:
+        """Inputs that are made of stored columns when encoding."""
+        return (*(bag.column for bag in self.bags), *(one.column for one in self.affinities))
+
+    def derived_from(self, name: str) -> tuple[str, ...]:
+        """Names of the derived inputs that are made of a stored column."""
+        bags = (bag.column.name for bag in self.bags if name in (bag.items, bag.labels))
+        return (*bags, *(one.column.name for one in self.affinities if name in one.stored))
+
     @functools.cached_property
     def encoded_columns(self) -> tuple[str, ...]:
-        """Names of what the encoder reads: inputs, what bags are made of, the event timestamp."""
-        in_bags = {name for bag in self.bags for name in (bag.items, bag.labels)}
-        names = [c.name for c in self.columns if c.kind is not Kind.STORED or c.name in in_bags]
-        return (*names, self.timestamp_column)
+        """Names of what the encoder reads: inputs, what others derive from, the event timestamp."""
+        read = (
+            c.name for c in self.columns if c.kind is not Kind.STORED or self.derived_from(c.name)
+        )
+        return (*read, self.timestamp_column)

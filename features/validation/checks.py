@@ -18,12 +18,22 @@ from pyspark.sql import DataFrame
 from features.lake.candidate import Candidate, manifest
 from features.lake.lake import IMPRESSIONS, IMPRESSIONS_RAW, ONE_DAY, QUARANTINE, READMITTED
 from features.pipeline.aggregates import is_positive
-from features.pipeline.builds import staged_features
+from features.pipeline.builds import restage_good, staged_features
 from features.pipeline.ingestion.ingest import stage_impressions
 from features.pipeline.jobs import publish_features
 from features.pipeline.workspace import Workspace
 from features.places import Place
 from features.schema import DAY, EXAMPLE_ID, LABEL, Limits
+from features.spark.row_rules import (
+    Routing,
+    Rule,
+    feature_rules,
+    frequency_rule,
+    impression_rules,
+    is_good,
+    mark_broken_rules,
+    routing,
+)
 from features.spark.session import feature_struct, impressions_struct
 from features.validation.collisions import collisions, missing_ids
 from features.validation.expectations import Suite, label_expectations, update_docs
@@ -34,16 +44,6 @@ from features.validation.log_checks import (
 )
 from features.validation.outcome import Outcome
 from features.validation.quarantine.changes import as_readmitted
-from features.validation.row_rules import (
-    Routing,
-    Rule,
-    feature_rules,
-    frequency_rule,
-    impression_rules,
-    is_good,
-    mark_broken_rules,
-    routing,
-)
 
 _CHECKS_AT_ONCE = 2
 _FEWEST_TRAILING_DAYS = 3
@@ -214,9 +214,7 @@ def _table_check(
     for one in quarantine:
         work.lake.put(one, days)
     if any(routed.quarantined.values()):
-        good = frame.where(is_good()).select(*names)
-        count = work.files_per_day(built.days)
-        staged = work.lake.restage(built, good, keys=names[:3], files_per_day=count)
+        staged = restage_good(work, built, frame)
         with work.lake.preview(staged):
             frame = _cached(caches, work.features(table, staged.days))
     suite = Suite(work.schema, table.name, struct, reports)

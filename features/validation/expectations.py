@@ -16,9 +16,9 @@ from pyspark.sql import DataFrame
 
 from features.places import Place, is_local, put_changed
 from features.schema import DAY, LABEL, Schema, Severity
+from features.spark.row_rules import Check, Routing, Rule, warnings
 from features.validation.gx_project import project, project_folder
 from features.validation.outcome import Outcome, sentence, severity
-from features.validation.row_rules import Check, Routing, Rule, warnings
 
 _DOCS = "gx/uncommitted/data_docs/local_site/index.html"
 _CLOCK_SECONDS = 1.0

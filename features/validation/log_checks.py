@@ -18,10 +18,10 @@ from features.pipeline.ingestion.ingest import corrections
 from features.pipeline.workspace import Workspace, require_current
 from features.places import Place
 from features.schema import DAY, SOURCE, Label
+from features.spark.row_rules import event_rules, is_good, mark_broken_rules, routing
 from features.spark.session import impressions_struct, struct_of
 from features.validation.expectations import SMALLEST_DAY_FOR_LABEL_RATE, Suite, update_docs
 from features.validation.outcome import Outcome
-from features.validation.row_rules import event_rules, is_good, mark_broken_rules, routing
 
 
 def check_events(

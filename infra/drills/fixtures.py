@@ -150,6 +150,8 @@ def _rows(
     schema: Schema, table: FeatureTable, size: int, random: np.random.Generator
 ) -> dict[str, list[object]]:
     columns = {column.name: _values(column, size, random) for column in table.columns}
+    # Each item of a history has one value.
+    columns |= {one.counts: [[1] * _HISTORY] * size for one in table.affinities}
     return {schema.entity(table.role).name: list(range(size)), **columns}
 
 

@@ -199,7 +199,7 @@ def differences(table: pa.Table, rows: list[int], candidates: list, schema=SCHEM
 def owner(name: str, schema=SCHEMA):
     """The table that an input is made from."""
     for table in schema.tables:
-        columns = [*table.columns, *(bag.column for bag in table.bags)]
+        columns = [*table.columns, *table.derived_columns]
         names = {name for column in columns for name in (column.name, *column.dense_names)}
         if name == table.missing_indicator or name in names:
             return table

@@ -165,7 +165,7 @@ def _request(schema: Schema, inputs: Inputs, size: int) -> RequestInputs:
         column.name
         for table in schema.tables
         if table.role is not Role.USER
-        for column in (*table.columns, *(bag.column for bag in table.bags))
+        for column in (*table.columns, *table.derived_columns)
     }
     shared: dict[str, Ids] = {}
     each: dict[str, Ids] = {}

@@ -110,7 +110,8 @@ class _Builder:
             context={column.name: column for column in context},
             user=user,
             item=item,
-            attributes=self._attributes(entry.tables),
+            attributes=self._attributes(entry.tables, UserAttributesEntry, ItemAttributesEntry),
+            of_items=self._attributes(entry.tables, ItemAttributesEntry),
         )
         tables = [
             self._table(table, item, label, sources, ("tables", index))
@@ -153,6 +154,8 @@ class _Builder:
                 history_length=entry.history_length,
                 ttl=entry.ttl,
                 delay=entry.delay,
+                affinities=entry.affinities,
+                attributes=sources.of_items,
             )
         elif isinstance(entry, ItemDailyEntry):
             windows = tuple(entry.windows_days)
@@ -162,16 +165,17 @@ class _Builder:
             columns = self._columns_of(entry.columns, (*key, "columns"))
             return attributes(role, doc=entry.doc, columns=columns)
         # A column of this name that the file declares itself is the one to be renamed.
-        for name in (*(c.name for c in table.columns), *(bag.column.name for bag in table.bags)):
-            self._columns.setdefault(name, key)
+        for column in (*table.columns, *table.derived_columns):
+            self._columns.setdefault(column.name, key)
         return table
 
-    def _attributes(self, entries: Sequence[TableEntry]) -> dict[str, Column]:
+    def _attributes(self, entries: Sequence[TableEntry], *kinds: type) -> dict[str, Column]:
         """Columns of attributes by name, which a table before theirs may keep in a history."""
         return {
             column.name: column
             for index, entry in enumerate(entries)
             if isinstance(entry, UserAttributesEntry | ItemAttributesEntry)
+            if isinstance(entry, kinds)
             for column in self._columns_of(entry.columns, ("tables", index, "columns"))
         }
 

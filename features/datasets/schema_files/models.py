@@ -104,6 +104,9 @@ class UserStateEntry(Entry):
     kind: Literal["user_state"]
     history_length: Annotated[int, Field(ge=1, le=10_000)]
     """How many of the last labelled items are kept."""
+    affinities: list[ColumnName] = []
+    """Sparse attributes of items. Each is an input user_affinity_<attribute>: the smoothed share of
+    positives among those of the last items that have a value in common with the candidate."""
     ttl: PositiveSpan
     """A row older than this at a request is expired."""
     delay: Span

@@ -13,7 +13,7 @@ from features.draft.checks.findings import Finding, Level
 from features.draft.checks.rules import broken_rules
 from features.draft.log.sample import quoted
 from features.schema import REQUEST_TIME
-from features.validation.row_rules import event_rules
+from features.spark.row_rules import event_rules
 
 _MOST = 0.05
 """Share of the events from which on a fault is no accident."""

@@ -8,7 +8,7 @@ from features.draft.checks.landed import Landed
 from features.draft.checks.reading import DAY_OF_FILE
 from features.draft.log.sample import quoted, text
 from features.schema import EXAMPLE_ID, EXAMPLE_KEY, REQUEST_TIME, Schema, Severity
-from features.validation.row_rules import Check, Rule, impression_rules
+from features.spark.row_rules import Check, Rule, impression_rules
 
 _SHOWN = 3
 _FEW_QUARANTINED = 5

@@ -13,6 +13,7 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from features.pipeline.aggregates import midnight
 from features.pipeline.point_in_time import join_as_of
 from features.pipeline.workspace import Workspace, visible_days
 from features.schema import DAY, REQUEST_TIME, FeatureTable, Schema
@@ -34,22 +35,29 @@ def _escaped(column: SparkColumn) -> SparkColumn:
     return F.replace(text, F.lit(SEPARATOR), F.lit(ESCAPE + SEPARATOR))
 
 
-def with_key(work: Workspace, table: FeatureTable, impressions: DataFrame) -> DataFrame:
+def with_key(
+    work: Workspace, table: FeatureTable, impressions: DataFrame, *, since: datetime.date
+) -> DataFrame:
     """Impressions with the key column of a table and the attributes that it reads, as of each.
 
     Args:
         work: Session, schema and lake; of attributes, what has been published or is previewed.
         table: The table.
         impressions: Impressions, with their columns.
+        since: Their first day, or one before it.
     """
     joined = impressions
     for attributes in attributes_read(work.schema, table):
-        joined = _with_attributes(work, attributes, table.reads, joined)
+        joined = _with_attributes(work, attributes, table.reads, joined, since)
     return joined.withColumn(table.of, key_value(table)) if table.by else joined
 
 
 def _with_attributes(
-    work: Workspace, attributes: FeatureTable, names: Collection[str], impressions: DataFrame
+    work: Workspace,
+    attributes: FeatureTable,
+    names: Collection[str],
+    impressions: DataFrame,
+    since: datetime.date,
 ) -> DataFrame:
     """Impressions with some columns of a table of attributes as they were visible at each."""
     columns = tuple(column for column in attributes.columns if column.name in names)
@@ -60,6 +68,8 @@ def _with_attributes(
         dataclasses.replace(attributes, columns=columns),
         key=work.schema.key_of(attributes).name,
         time=REQUEST_TIME.name,
+        # Attributes have changed on many days before, and each would be a moment of its own.
+        since=midnight(since),
     )
 
 

@@ -58,7 +58,7 @@ def state_rows(
     return user_state(
         work.schema,
         table,
-        impressions=impressions,
+        impressions=with_key(work, table, impressions, since=since),
         carry=_known(earlier, known_by),
         first_day=days[0],
         last_day=days[-1],
@@ -79,7 +79,7 @@ def daily_rows(
     return compute(
         work.schema,
         table,
-        impressions=with_key(work, table, impressions),
+        impressions=with_key(work, table, impressions, since=since),
         carry=_known(work.features(table, [carry_day] if carry_day else []), known_by),
         carry_day=carry_day,
         days=days,

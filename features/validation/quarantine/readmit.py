@@ -22,6 +22,7 @@ from features.places import Place
 from features.provenance.known import KnownLake
 from features.provenance.staleness import changes
 from features.schema import DAY, EXAMPLE_ID, Severity
+from features.spark.row_rules import RULES, is_good, mark_broken_rules
 from features.spark.session import impressions_struct
 from features.validation.checks import check_impressions, rules_of_days
 from features.validation.outcome import Outcome
@@ -36,7 +37,6 @@ from features.validation.quarantine.changes import (
     changes_between,
 )
 from features.validation.quarantine.mapping import Replacement
-from features.validation.row_rules import RULES, is_good, mark_broken_rules
 
 _LANDED, _HELD, _BEFORE, _GIVEN = "__landed", "__held", "__before", "__given"
 _IS_TOUCHED = "__is_touched"

@@ -23,6 +23,7 @@ ARROW = {
 }
 STAMP = pa.timestamp("us", tz="UTC")
 ROWS, USERS, CANDIDATES = 40, 3, 60
+GENRES = ["Action", "Comedy", "Drama", "War", "Western", "elsewhere"]
 
 
 def micros(moment):
@@ -67,6 +68,11 @@ def stored_rows(table, rng):
             row["user_history_labels"] = (
                 None if size is None else [int(n) for n in rng.integers(0, 2, size)]
             )
+        for one in table.affinities:
+            size = len(row["user_history_labels"] or ())
+            counts = [int(n) for n in rng.integers(0, 4, size)]
+            values = [str(word) for word in rng.choice(GENRES, sum(counts))]
+            row |= {one.values: values, one.counts: counts} if moment else {}
         rows.append({**row, table.timestamp_column: moment})
     return rows
 
@@ -142,6 +148,13 @@ def test_an_assembled_request_equals_the_encoding_of_its_rows(name, seed):
     for key, ids in plain.ids.items():
         np.testing.assert_array_equal(tiled.ids[key].values, ids.values)
         np.testing.assert_array_equal(tiled.ids[key].lengths, ids.lengths)
+    for one in schema.affinities:
+        is_missing = np.isnan(plain.dense[:, schema.dense_inputs().index(one.column.name)])
+        has_past = np.array(
+            [bool(sum(counts or ())) for counts in expected[one.counts].to_pylist()]
+        )
+        assert is_missing[~has_past].all()
+        assert not (has_past.any() and is_missing.all())
     assert len(statuses) >= 3
     assert RowStatus.USABLE in statuses
 

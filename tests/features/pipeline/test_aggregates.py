@@ -7,14 +7,14 @@ import random
 
 import pytest
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
+from pyspark.sql.types import ArrayType, StringType, StructField, StructType
 
 from features.datasets.catalog import schema_of
 from features.lake.lake import day_range
 from features.pipeline.availability import declared_availability
 from features.pipeline.item_daily import first_impression_day, item_daily
 from features.pipeline.user_state import user_state
-from features.schema import CREATED, EXAMPLE_ID, TableKind
+from features.schema import CREATED, EXAMPLE_ID, Column, Dtype, Kind, TableKind
 from features.schema.derived_tables import user_state as user_state_table
 from features.spark.session import feature_struct, impressions_struct
 
@@ -25,12 +25,22 @@ DAY = datetime.timedelta(days=1)
 FIRST = datetime.date(2025, 1, 1)
 BASE = schema_of("synthetic")
 # A short memory and a long label delay, so that small logs cross every limit.
+TAGS = Column(
+    name="item_tags",
+    dtype=Dtype.STRING_LIST,
+    kind=Kind.SPARSE,
+    hash_size=9,
+    max_length=2,
+    doc="Tags, which change with the day.",
+)
 STATE = user_state_table(
     item=BASE.item,
     label=BASE.label,
     history_length=3,
     ttl=2 * DAY,
     delay=datetime.timedelta(seconds=60),
+    affinities=[TAGS.name],
+    attributes={TAGS.name: TAGS},
 )
 DELAYED = dataclasses.replace(
     BASE,
@@ -51,6 +61,10 @@ class Shown:
     user: int
     click: int
 
+    @property
+    def tags(self) -> list[str] | None:
+        return [f"t{self.item}", f"d{self.at.day}"][: self.item % 3] or None
+
 
 def log(seed: int, rows: int = 120, days: int = 9) -> list[Shown]:
     """Few users, many ties, and gaps longer than the time-to-live."""
@@ -70,8 +84,9 @@ def log(seed: int, rows: int = 120, days: int = 9) -> list[Shown]:
 
 
 def frame(spark, schema, shown: list[Shown]):
-    rows = [(s.number, s.user, s.item, s.at, "phone", s.click, 0.5) for s in shown]
-    return spark.createDataFrame(rows, impressions_struct(schema))
+    rows = [(s.number, s.user, s.item, s.at, "phone", s.click, 0.5, s.tags) for s in shown]
+    tags = StructField(TAGS.name, ArrayType(StringType()))
+    return spark.createDataFrame(rows, StructType([*impressions_struct(schema).fields, tags]))
 
 
 def expected_states(schema, shown: list[Shown], ttl: datetime.timedelta) -> dict:
@@ -87,7 +102,7 @@ def expected_states(schema, shown: list[Shown], ttl: datetime.timedelta) -> dict
                 born = now
             seen = [s for s in mine if born <= s.at <= now]
             known = sorted(
-                (s.at + delay, s.item, s.number, s.click)
+                (s.at + delay, s.item, s.number, s.click, s.tags or [])
                 for s in mine
                 if born <= s.at + delay <= now
             )
@@ -97,6 +112,8 @@ def expected_states(schema, shown: list[Shown], ttl: datetime.timedelta) -> dict
                 sum(k[3] for k in known),
                 [k[1] for k in known[-schema.history_length :]],
                 [k[3] for k in known[-schema.history_length :]],
+                [tag for k in known[-schema.history_length :] for tag in k[4]],
+                [len(k[4]) for k in known[-schema.history_length :]],
             )
     return states
 
@@ -109,6 +126,8 @@ def collected_states(rows) -> dict:
             r["user_positives_all"],
             r["user_history_item_ids"],
             r["user_history_labels"],
+            r["user_history_item_tags"],
+            r["user_history_item_tags_counts"],
         )
         for r in rows.collect()
     }

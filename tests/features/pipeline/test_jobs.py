@@ -13,10 +13,10 @@ from features.pipeline import jobs
 from features.pipeline.ingestion.ingest import ingest
 from features.pipeline.retention import prune
 from features.schema import CREATED, Severity, TableKind
+from features.spark.row_rules import impression_rules
 from features.spark.session import landed_struct
 from features.validation import checks, gx_project
 from features.validation.quality_page import write_quality_page
-from features.validation.row_rules import impression_rules
 
 pytestmark = pytest.mark.spark
 

@@ -1,5 +1,6 @@
 """What a push builds on, without Spark."""
 
+import dataclasses
 import datetime
 import threading
 from types import SimpleNamespace
@@ -7,11 +8,13 @@ from types import SimpleNamespace
 import pandas as pd
 import pyarrow as pa
 import pytest
+from support.features.declared import with_affinity
 
 from features.datasets.catalog import schema_of
 from features.lake.day_file import replace_day
 from features.lake.lake import IMPRESSIONS, ONE_DAY, Lake
 from features.online_store.codec import STAMP
+from features.pipeline import jobs
 from features.pipeline.workspace import Workspace
 from features.push import follow, push_day
 from features.push.freshness import Freshness
@@ -57,6 +60,21 @@ def test_a_day_that_is_built_again_is_read_again(work, tmp_path, monkeypatch):
     build(work.lake, "user_state", DAY + ONE_DAY)
     assert polls() == 1
     assert begun == [DAY + 2 * ONE_DAY]
+
+
+def test_attributes_that_states_keep_are_read_again_where_they_are_published_later(
+    work, tmp_path, monkeypatch
+):
+    begun = []
+    monkeypatch.setattr(push_day.LandedUsers, "_begin", lambda self, day: begun.append(day))
+    kept = dataclasses.replace(work, schema=with_affinity("item_category"))
+    for some in (work, kept):
+        landed = push_day.LandedUsers(some, tmp_path / "landing")
+        for table in ("user_attributes", "item_attributes"):
+            landed.poll(lambda newest: newest)
+            build(work.lake, table, SCHEMA.epoch)
+            landed.poll(lambda newest: newest)
+    assert begun == 3 * [DAY + ONE_DAY]
 
 
 def test_a_first_day_that_leaves_a_gap_is_an_error(work, tmp_path):
@@ -148,3 +166,33 @@ def test_a_push_that_follows_shows_ages_after_each_poll(work, tmp_path):
     )
     running.run(stopped, interval_seconds=0)
     assert seen == ["poll", datetime.date]
+
+
+def test_files_that_land_while_the_lake_is_rebuilt_are_found_at_the_next_poll(
+    work, tmp_path, monkeypatch
+):
+    """Attributes may be of another schema when the states are of this one already."""
+    asked = []
+
+    def read_parts(_spark, _landing, paths):
+        asked.append(paths)
+        raise RunbookError("table item_attributes: another schema", runbook="schema-changed")
+
+    reader = SimpleNamespace(read_parts=read_parts, landed_since=lambda *_: ["a", "b"])
+    monkeypatch.setattr(push_day, "reader_of", lambda _schema: reader)
+    monkeypatch.setattr(push_day.LandedUsers, "_begin", lambda *_: None)
+    landed = push_day.LandedUsers(work, tmp_path)
+    for _ in range(2):
+        with pytest.raises(RunbookError, match="item_attributes"):
+            landed.poll(lambda newest: newest)
+    assert asked == [["a", "b"], ["a", "b"]]
+
+
+def test_attributes_are_published_before_the_states_that_a_push_follows(monkeypatch):
+    for name in ("drop_ends_of_days", "write_end_of_day", "discard_build"):
+        monkeypatch.setattr(jobs, name, lambda *_: None)
+    published = []
+    lake = SimpleNamespace(publish=lambda one: published.append(one.table) or [])
+    staged = [SimpleNamespace(table=table.name, days=[DAY]) for table in SCHEMA.tables]
+    jobs.publish_features(Workspace(None, SCHEMA, lake), staged, [DAY])
+    assert published == ["user_attributes", "item_attributes", "user_state", "item_daily"]

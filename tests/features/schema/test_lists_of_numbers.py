@@ -12,8 +12,8 @@ from features.datasets.catalog import schema_of
 from features.encoding.encode import InfiniteError, encode
 from features.encoding.primitives import encode_numbers
 from features.schema import Column, DeclarationError, Dtype, Kind, Severity
+from features.spark.row_rules import _rules_of
 from features.validation.expectations import _sql
-from features.validation.row_rules import _rules_of
 
 VECTOR = Column(
     name="item_vector",

@@ -14,8 +14,8 @@ from features.schema.fingerprints import impressions_fingerprint, rows_fingerpri
 
 FOLDER = Path(__file__).resolve().parents[3] / "features" / "datasets"
 FINGERPRINTS = {
-    "movielens-100k": ("b778991563feff0c", "fd5c18b2d1fd9e1b", "a35f8cb19ae96454"),
-    "movielens-1m": ("58b7c471bc1de438", "75aee3c92d5d9bf3", "f7dd7187fb8e5c4e"),
+    "movielens-100k": ("dd97eaa22e906bcc", "1fc4728efbe1b7e0", "a35f8cb19ae96454"),
+    "movielens-1m": ("12704b35d0a08728", "7373cc6df04ba0d6", "f7dd7187fb8e5c4e"),
     "synthetic-shop": ("69d532e001567d08", "ef1232c90b1779f9", "bef186fa5a3daea0"),
     "open-bandit": ("ec05a88859dbb5a3", "625ad95c9bb58f0e", "ddb012b8b1bdda3a"),
     "synthetic": ("15c9c259df6cd15a", "dba733397ff13414", "1bc66f29a4b8257a"),

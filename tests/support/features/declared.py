@@ -6,6 +6,7 @@ import datetime
 from features.datasets.catalog import schema_of
 from features.schema import Aggregate, AggregateKind, FeatureTable, History, Schema, TableKind
 from features.schema.aggregate_tables import Sources, aggregate_table
+from features.schema.derived_tables import user_state
 from features.schema.measures import labels_of
 
 BASE = schema_of("synthetic")
@@ -69,3 +70,19 @@ def named(prefix: str, aggregates) -> tuple[Aggregate, ...]:
 def with_tables(*tables: FeatureTable, schema: Schema = BASE) -> Schema:
     """The schema with these tables before its attributes."""
     return dataclasses.replace(schema, tables=(*schema.tables[:2], *tables, *schema.tables[2:]))
+
+
+def with_affinity(on: str, schema: Schema = BASE) -> Schema:
+    """The schema with an affinity of its users to an attribute of items."""
+    state, *others = schema.tables
+    columns = schema.table("item_attributes").columns
+    keeping = user_state(
+        item=schema.item,
+        label=schema.label,
+        history_length=schema.history_length,
+        ttl=state.ttl,
+        delay=state.delay,
+        affinities=[on],
+        attributes={column.name: column for column in columns},
+    )
+    return dataclasses.replace(schema, tables=(keeping, *others))

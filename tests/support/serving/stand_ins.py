@@ -128,6 +128,8 @@ class StandInStore:
 def row(table: FeatureTable, moment: datetime.datetime, **values: Any) -> Any:
     """One stored row with sample values, some of them given."""
     samples = {column.name: _SAMPLES[column.dtype] for column in table.columns}
+    # Of the two items of its history the first has all values.
+    samples |= {one.counts: [len(samples[one.values]), 0] for one in table.affinities}
     return moment, {**samples, **values}
 
 

@@ -56,6 +56,8 @@ def _values(column: Column, size: int, random: np.random.Generator) -> pa.Array:
         return pa.array(random.random(size))
     if element is Dtype.TIMESTAMP:
         return pa.array(NOON - random.integers(0, DAY, size), pa.timestamp("us", tz="UTC"))
+    if column.name.endswith("_counts"):  # of a history's items each has one value
+        return pa.array(np.ones(size, dtype=np.int64))
     # 0 and 1 are the labels of a history's items.
     return pa.array(random.integers(0, 2 if "label" in column.name else 40, size))
 
@@ -101,7 +103,7 @@ def request_of(
         column.name
         for table in schema.tables
         if table.role.value != "user"
-        for column in (*table.columns, *(bag.column for bag in table.bags))
+        for column in (*table.columns, *table.derived_columns)
     }
     user = np.repeat(np.arange(len(users)), users)
     first = np.concatenate([[0], np.cumsum(users)[:-1]])

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from pyspark.sql import functions as F
 from support.features.declared import aggregate, declared, history, named, with_tables
 from support.features.declared_rows import DAYS, by_key_and_day, frame, log, rows_of
 
@@ -35,7 +36,7 @@ def computed(spark, compute, table, shown, **days):
     rows = compute(
         SCHEMA,
         table,
-        impressions=frame(spark, SCHEMA, shown),
+        impressions=frame(spark, SCHEMA, shown).withColumn("item_genres", F.array(F.lit("War"))),
         carry=spark.createDataFrame([], feature_struct(SCHEMA, table)),
         **days,
     )

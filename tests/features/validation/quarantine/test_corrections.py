@@ -10,9 +10,9 @@ import pytest
 from features.datasets.catalog import schema_of
 from features.datasets.schema_files.problems import SchemaFileError
 from features.places import place
+from features.spark.row_rules import names_of_warnings
 from features.validation.quarantine.corrected_file import read_corrected
 from features.validation.quarantine.mapping import Replacement, read_mapping
-from features.validation.row_rules import names_of_warnings
 
 SCHEMA = schema_of("synthetic")
 RULES = names_of_warnings(SCHEMA)
