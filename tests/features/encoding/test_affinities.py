@@ -1,5 +1,7 @@
 """What a user thought of the last items that are like a candidate, against a loop over them."""
 
+import tracemalloc
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -72,6 +74,20 @@ def test_rows_that_each_have_their_own_user_are_the_same_however_many_values_the
     candidates = [users[n][0][0] if n % 3 == 0 and users[n] else bag() for n in range(size)]
     found = affinities_of_rows(SCHEMA, past(users), {AFFINITY.on: ids(candidates)}, size=size)
     same(found, naive(users, candidates, range(size)))
+
+
+def test_memory_grows_with_the_values_and_not_with_how_many_distinct_ones_there_are():
+    rng = np.random.default_rng(0)
+    values = rng.integers(1, 2**31, (500, 20, 10))
+    users = [[(bag, n % 2) for n, bag in enumerate(items)] for items in values.tolist()]
+    candidates = [items[n % 20][0][n % 10 :] for n, items in enumerate(users)]
+    read, wanted = past(users), {AFFINITY.on: ids(candidates)}
+    tracemalloc.start()
+    found = affinities_of_rows(SCHEMA, read, wanted, size=500)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    same(found, naive(users, candidates, range(500)))
+    assert most < 16 * values.nbytes
 
 
 def test_a_row_without_kept_values_is_as_one_without_a_history_and_moves_no_other():
