@@ -70,15 +70,27 @@ class _LastItems(NamedTuple):
     @staticmethod
     def of(values: "Ids", counts: "Ids", labels: "Ids") -> "_LastItems":
         """Args: the values of the items of each user, how many each item has, and its label."""
-        lengths = counts.lengths
-        of_user = np.repeat(np.arange(len(lengths)), lengths)
-        within = _counted(lengths)
+        is_kept = _is_kept(values, counts, labels)
+        lengths = np.where(is_kept, counts.lengths, 0)
+        own, sizes, label = (
+            ids.values[np.repeat(is_kept, ids.lengths)] for ids in (values, counts, labels)
+        )
+        of_user, within = np.repeat(np.arange(len(lengths)), lengths), _counted(lengths)
         is_positive = np.zeros((len(lengths), lengths.max(initial=0)), dtype=np.bool_)
-        # A row of before the values were kept has labels alone, and is as one without a history.
-        of_kept = labels.values[np.repeat(counts.lengths > 0, labels.lengths)]
-        is_positive[of_user, within] = of_kept == 1
-        item = np.repeat(np.arange(len(of_user)), counts.values)
-        return _LastItems(of_user, within, values.values, item, is_positive)
+        is_positive[of_user, within] = label == 1
+        item = np.repeat(np.arange(len(of_user)), sizes)
+        return _LastItems(of_user, within, own, item, is_positive)
+
+
+def _is_kept(values: "Ids", counts: "Ids", labels: "Ids") -> npt.NDArray[np.bool_]:
+    """(U,) whether the three lists of a user fit; one of whom they do not is without a history.
+
+    A row of before the values were kept has labels alone.
+    """
+    sums, ends = np.append(0, np.cumsum(counts.values)), np.cumsum(counts.lengths)
+    has_all = sums[ends] - sums[ends - counts.lengths] == values.lengths
+    fits: npt.NDArray[np.bool_] = has_all & (counts.lengths == labels.lengths)
+    return fits
 
 
 def _alike(last: _LastItems, wanted: "Ids", user: IntArray) -> npt.NDArray[np.bool_]:

@@ -90,11 +90,25 @@ def test_memory_grows_with_the_values_and_not_with_how_many_distinct_ones_there_
     assert most < 16 * values.nbytes
 
 
-def test_a_row_without_kept_values_is_as_one_without_a_history_and_moves_no_other():
+@pytest.mark.parametrize(
+    ("values", "counts", "labels"),
+    [
+        (None, None, [1, 0, 1]),
+        (["War", "War"], [1, 1], [1, 1, 0, 1]),
+        (["War", "War"], [1, 1], [1]),
+        (["War", "War"], [1, 1], None),
+        (["War", "War", "War"], [1, 1], [1, 1]),
+        (["War"], [1, 1], [1, 1]),
+        (None, [1, 1], [1, 1]),
+    ],
+)
+def test_a_row_whose_lists_do_not_fit_is_as_one_without_a_history_and_moves_no_other(
+    values, counts, labels
+):
     lists = {
-        AFFINITY.values: pa.array([None, ["Drama", "War", "Drama"]], pa.list_(pa.string())),
-        AFFINITY.counts: pa.array([None, [2, 1]], pa.list_(pa.int64())),
-        AFFINITY.labels: pa.array([[0, 0, 0], [1, 0]], pa.list_(pa.int64())),
+        AFFINITY.values: pa.array([values, ["Drama", "War", "Drama"]], pa.list_(pa.string())),
+        AFFINITY.counts: pa.array([counts, [2, 1]], pa.list_(pa.int64())),
+        AFFINITY.labels: pa.array([labels, [1, 0]], pa.list_(pa.int64())),
     }
     owner = SCHEMA.table_owners[AFFINITY.on]
     drama, war = (1 + owner.vocabulary.index(word) for word in ("Drama", "War"))
