@@ -125,7 +125,9 @@ def _equal(one: IntArray, other: IntArray) -> tuple[IntArray, IntArray]:
 
 def _counted(lengths: Lengths) -> IntArray:
     """From 0 on within each of some runs, of which these are the lengths."""
-    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return np.arange(lengths.sum()) - np.repeat(
+        np.cumsum(lengths, dtype=np.int64) - lengths, lengths
+    )
 
 
 def _rate(positives: IntArray, of_all: IntArray, label: Label) -> npt.NDArray[np.float64]:
