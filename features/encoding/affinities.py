@@ -5,7 +5,7 @@ the values that the last items had are kept in the user's row, so no other item 
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Lengths = npt.NDArray[np.int32] | IntArray
 _ROWS_AT_ONCE = 1_024
-"""Of rows that each have their own user: a bit for each value of theirs stays little memory."""
+"""Of rows that each have their own user: some copies of their values stay little memory."""
 
 
 def affinities_of_rows(
@@ -48,43 +48,86 @@ def affinities(
     """
     found = np.empty((len(user), len(schema.affinities)), dtype=np.float32)
     for place, one in enumerate(schema.affinities):
-        values, counts, labels = (past[name] for name in one.stored)
-        items = _places(counts.lengths)[user]
-        # A row of before the values were kept has labels alone, and is as one without a history.
-        of_kept = labels.values[np.repeat(counts.lengths > 0, labels.lengths)]
-        wanted = candidates[one.on]
-        # What only one side has is in common with nothing.
-        known = np.unique(np.append(min(values.values, wanted.values, key=len), 0))
-        of_items = _bits(values.values, counts.values, known)
-        of_candidates = _bits(wanted.values, wanted.lengths, known)
-        is_alike = np.zeros(items.shape, dtype=np.bool_)
-        for of_item, of_candidate in zip(of_items.T, of_candidates.T, strict=True):
-            is_alike |= (of_item[items] & of_candidate[:-1, None]) != 0
-        is_positive = (np.append(of_kept, 0) == 1)[items] & is_alike
+        last = _LastItems.of(*(past[name] for name in one.stored))
+        is_alike = _alike(last, candidates[one.on], user)
+        is_positive = last.is_positive[user] & is_alike
         found[:, place] = _rate(is_positive.sum(axis=1), is_alike.sum(axis=1), schema.label)
     return found
 
 
-def _places(lengths: npt.NDArray[np.int32]) -> IntArray:
-    """(U, most) the places of each user's items among those of all users; where none, the end."""
-    starts, within = np.cumsum(lengths) - lengths, np.arange(lengths.max(initial=0))
-    return np.where(within < lengths[:, None], starts[:, None] + within, lengths.sum())
+class _LastItems(NamedTuple):
+    """The last items of U users: ``of_user`` and ``within`` say which place of whom each has."""
+
+    of_user: IntArray
+    within: IntArray
+    values: IntArray
+    """Of all items, one after the other."""
+    item: IntArray
+    """The item of each value."""
+    is_positive: npt.NDArray[np.bool_]
+    """(U, most items of a user)."""
+
+    @staticmethod
+    def of(values: "Ids", counts: "Ids", labels: "Ids") -> "_LastItems":
+        """Args: the values of the items of each user, how many each item has, and its label."""
+        is_kept = _is_kept(values, counts, labels)
+        lengths = np.where(is_kept, counts.lengths, 0)
+        own, sizes, label = (
+            ids.values[np.repeat(is_kept, ids.lengths)] for ids in (values, counts, labels)
+        )
+        of_user, within = np.repeat(np.arange(len(lengths)), lengths), _counted(lengths)
+        is_positive = np.zeros((len(lengths), lengths.max(initial=0)), dtype=np.bool_)
+        is_positive[of_user, within] = label == 1
+        item = np.repeat(np.arange(len(of_user)), sizes)
+        return _LastItems(of_user, within, own, item, is_positive)
 
 
-def _bits(values: IntArray, lengths: Lengths, known: IntArray) -> npt.NDArray[np.uint8]:
-    """(bags + 1, bytes) a bit for each known value but 0 that a bag has; the last bag is empty.
+def _is_kept(values: "Ids", counts: "Ids", labels: "Ids") -> npt.NDArray[np.bool_]:
+    """(U,) whether the three lists of a user fit; one of whom they do not is without a history.
 
-    Args:
-        values: Embedding rows of all bags; 0, missing or unknown, is no value.
-        lengths: (bags,) how many each has.
-        known: Values in order, the first of them 0.
+    A row of before the values were kept has labels alone.
     """
-    has_value = np.zeros((len(lengths) + 1, len(known)), dtype=np.bool_)
-    place = np.minimum(np.searchsorted(known, values), len(known) - 1)
-    is_known = (known[place] == values) & (place > 0)
-    bag = np.repeat(np.arange(len(lengths)), lengths)
-    has_value[bag[is_known], place[is_known]] = True
-    return np.packbits(has_value, axis=1)
+    sums, ends = np.append(0, np.cumsum(counts.values)), np.cumsum(counts.lengths)
+    has_all = sums[ends] - sums[ends - counts.lengths] == values.lengths
+    fits: npt.NDArray[np.bool_] = has_all & (counts.lengths == labels.lengths)
+    return fits
+
+
+def _alike(last: _LastItems, wanted: "Ids", user: IntArray) -> npt.NDArray[np.bool_]:
+    """(N, most items of a user) whether an item has a value in common with a user's candidate.
+
+    Memory and time grow with the values and with what is alike, however many distinct ones there
+    are; no key is above users times embedding rows.
+    """
+    # 0, missing or unknown, is no value.
+    candidate = np.repeat(np.arange(len(user)), wanted.lengths)[wanted.values > 0]
+    sought = wanted.values[wanted.values > 0]
+    size = 1 + max(last.values.max(initial=0), sought.max(initial=0))
+    of_items = last.of_user[last.item] * size + last.values
+    mine, theirs = _equal(of_items, user[candidate] * size + sought)
+    found = np.zeros((len(user), last.is_positive.shape[1]), dtype=np.bool_)
+    found[candidate[theirs], last.within[last.item[mine]]] = True
+    return found
+
+
+def _equal(one: IntArray, other: IntArray) -> tuple[IntArray, IntArray]:
+    """All pairs of places at which two arrays of keys from 0 on have the same one."""
+    if len(one) > len(other):
+        theirs, mine = _equal(other, one)
+        return mine, theirs
+    order = np.argsort(one)
+    keys, starts, numbers = np.unique(one[order], return_index=True, return_counts=True)
+    place = np.searchsorted(keys, other)
+    found = np.flatnonzero(np.append(keys, -1)[place] == other)
+    starts, numbers = starts[place[found]], numbers[place[found]]
+    return order[np.repeat(starts, numbers) + _counted(numbers)], np.repeat(found, numbers)
+
+
+def _counted(lengths: Lengths) -> IntArray:
+    """From 0 on within each of some runs, of which these are the lengths."""
+    return np.arange(lengths.sum()) - np.repeat(
+        np.cumsum(lengths, dtype=np.int64) - lengths, lengths
+    )
 
 
 def _rate(positives: IntArray, of_all: IntArray, label: Label) -> npt.NDArray[np.float64]:

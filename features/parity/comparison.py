@@ -74,6 +74,19 @@ class Comparison:
         return self.by_cause[cause] / self.compared if self.compared else 0.0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Differences:
+    """Where what was served to N candidates differs: each a mask, of all tables."""
+
+    features: Mapping[str, Mask]
+    """By value."""
+    inputs: Mapping[str, Mask]
+    """Of the model, by what the encoder makes; not where a table that it is made of is not judged.
+    """
+    sources: Mapping[str, Mask]
+    """By input, whether any feature that it is made of differs by value."""
+
+
 def compare(schema: Schema, lake: Lake, sample: Sample, hashed: IdHash | None) -> Comparison:
     """Compare what was served with what the as-of join gives.
 
@@ -88,12 +101,12 @@ def compare(schema: Schema, lake: Lake, sample: Sample, hashed: IdHash | None) -
     answers = Answers.of(schema, rows)
     users = users_of(schema, lake, rows, hashed, times=answers.time)
     replays = list(_replays(schema, lake, rows, answers, users))
-    inputs = _differing_inputs(schema, rows, replays)
+    found = _differences(schema, rows, replays)
     tallies: list[Tally] = []
     examples: list[dict[str, object]] = []
     has_cause = np.zeros((len(CAUSES), len(rows)), dtype=np.bool_)
     for one in replays:
-        codes, is_encoded = _codes(schema, lake, one, answers, inputs)
+        codes, is_encoded = _codes(schema, lake, one, answers, found)
         tallies += _tallies(one, codes, is_encoded, weights)
         examples += worst_rows(one, codes, rows)
         for place in range(len(CAUSES)):
@@ -146,6 +159,19 @@ def _own_columns(schema: Schema, rows: pa.Table) -> dict[str, pa.Array]:
     return {name: column_or_nulls(rows, name, kind) for name, kind in kinds.items()}
 
 
+def _differences(schema: Schema, rows: pa.Table, replays: list[TableReplay]) -> Differences:
+    inputs = _differing_inputs(schema, rows, replays)
+    sources = {name: np.zeros(len(rows), dtype=np.bool_) for name in inputs}
+    features = {}
+    for one in replays:
+        for name, made in features_of(schema, one.table).items():
+            features[name] = one.differs(name)
+            for of in made:
+                inputs[of] = inputs[of] & one.is_judged
+                sources[of] |= features[name]
+    return Differences(features=features, inputs=inputs, sources=sources)
+
+
 def _differing_inputs(
     schema: Schema, rows: pa.Table, replays: list[TableReplay]
 ) -> dict[str, Mask]:
@@ -163,11 +189,11 @@ def _differing_inputs(
 
 
 def _codes(
-    schema: Schema, lake: Lake, one: TableReplay, answers: Answers, inputs: Mapping[str, Mask]
+    schema: Schema, lake: Lake, one: TableReplay, answers: Answers, of_all: Differences
 ) -> tuple[dict[str, Codes], dict[str, Mask]]:
     """By feature of a table, each candidate's cause; and whether its inputs differ."""
-    features = features_of(one.table)
-    differs = {name: one.differs(name) for name in features}
+    features = features_of(schema, one.table)
+    differs = {name: of_all.features[name] for name in features}
     places = np.flatnonzero(np.any(list(differs.values()), axis=0))
     of_row = np.full(len(one.is_judged), _NONE, dtype=np.int8)
     is_same_row = np.zeros(len(one.is_judged), dtype=np.bool_)
@@ -185,12 +211,12 @@ def _codes(
         is_same_row[places] = seen.is_same_row
     codes, is_encoded = {}, {}
     for name, made in features.items():
-        is_input = np.any([inputs[of] for of in made], axis=0)
-        is_encoded[name] = (is_input | answers.is_other_schema) & one.is_judged
+        is_input = [(of_all.inputs[of] | answers.is_other_schema) & one.is_judged for of in made]
+        is_encoded[name] = np.any(is_input, axis=0)
+        # An input may be made of several features, of more than one table.
+        is_own = [~of_all.sources[of] for of in made]
         found = np.where(differs[name], of_row, _NONE).astype(np.int8)
-        # A bag is made of two columns.
-        sources = [differs[of] for of, others in features.items() if set(others) & set(made)]
-        found[is_encoded[name] & ~np.any(sources, axis=0)] = CAUSES.index(Cause.ENCODER)
+        found[np.any(np.logical_and(is_input, is_own), axis=0)] = CAUSES.index(Cause.ENCODER)
         is_open = found == CAUSES.index(Cause.UNEXPLAINED)
         found[is_open & is_same_row & one.is_absent(name)] = CAUSES.index(Cause.DEFAULT)
         codes[name] = found
@@ -211,6 +237,6 @@ def _tallies(
             feature=name,
             compared=float(weights[one.is_judged].sum()),
             by_cause={c: float(found[n]) for n, c in enumerate(CAUSES) if found[n]},
-            encoded=float(weights[is_encoded[name]].sum()),
+            encoded=float(weights[is_encoded[name] & is_other].sum()),
             rows=int(is_other.sum()),
         )

@@ -54,10 +54,11 @@ def _differing_bags(one: Ids, other: Ids) -> Mask:
     return differs
 
 
-def features_of(table: FeatureTable) -> dict[str, tuple[str, ...]]:
+def features_of(schema: Schema, table: FeatureTable) -> dict[str, tuple[str, ...]]:
     """The features of a table, each with the inputs of the model that are made of it.
 
-    They are its stored columns that the encoder reads, and whether there was a row at all.
+    They are its stored columns that the encoder reads, and whether there was a row at all. An
+    affinity is made of a user's row and of an attribute of items: of features of two tables.
     """
     columns = {column.name: column for column in table.columns}
     found: dict[str, tuple[str, ...]] = {}
@@ -66,7 +67,8 @@ def features_of(table: FeatureTable) -> dict[str, tuple[str, ...]]:
             own = columns[name]
             is_dense = own in table.dense_columns
             inputs = own.dense_names if is_dense else (name,) * (own in table.sparse_columns)
-            found[name] = (*inputs, *table.derived_from(name))
+            liked = (one.column.name for one in schema.affinities if one.on == name)
+            found[name] = (*inputs, *table.derived_from(name), *liked)
     return {**found, table.missing_indicator: (table.missing_indicator,)}
 
 

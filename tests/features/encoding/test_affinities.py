@@ -1,5 +1,7 @@
 """What a user thought of the last items that are like a candidate, against a loop over them."""
 
+import tracemalloc
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -74,11 +76,39 @@ def test_rows_that_each_have_their_own_user_are_the_same_however_many_values_the
     same(found, naive(users, candidates, range(size)))
 
 
-def test_a_row_without_kept_values_is_as_one_without_a_history_and_moves_no_other():
+def test_memory_grows_with_the_values_and_not_with_how_many_distinct_ones_there_are():
+    rng = np.random.default_rng(0)
+    values = rng.integers(1, 2**31, (500, 20, 10))
+    users = [[(bag, n % 2) for n, bag in enumerate(items)] for items in values.tolist()]
+    candidates = [items[n % 20][0][n % 10 :] for n, items in enumerate(users)]
+    read, wanted = past(users), {AFFINITY.on: ids(candidates)}
+    tracemalloc.start()
+    found = affinities_of_rows(SCHEMA, read, wanted, size=500)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    same(found, naive(users, candidates, range(500)))
+    assert most < 16 * values.nbytes
+
+
+@pytest.mark.parametrize(
+    ("values", "counts", "labels"),
+    [
+        (None, None, [1, 0, 1]),
+        (["War", "War"], [1, 1], [1, 1, 0, 1]),
+        (["War", "War"], [1, 1], [1]),
+        (["War", "War"], [1, 1], None),
+        (["War", "War", "War"], [1, 1], [1, 1]),
+        (["War"], [1, 1], [1, 1]),
+        (None, [1, 1], [1, 1]),
+    ],
+)
+def test_a_row_whose_lists_do_not_fit_is_as_one_without_a_history_and_moves_no_other(
+    values, counts, labels
+):
     lists = {
-        AFFINITY.values: pa.array([None, ["Drama", "War", "Drama"]], pa.list_(pa.string())),
-        AFFINITY.counts: pa.array([None, [2, 1]], pa.list_(pa.int64())),
-        AFFINITY.labels: pa.array([[0, 0, 0], [1, 0]], pa.list_(pa.int64())),
+        AFFINITY.values: pa.array([values, ["Drama", "War", "Drama"]], pa.list_(pa.string())),
+        AFFINITY.counts: pa.array([counts, [2, 1]], pa.list_(pa.int64())),
+        AFFINITY.labels: pa.array([labels, [1, 0]], pa.list_(pa.int64())),
     }
     owner = SCHEMA.table_owners[AFFINITY.on]
     drama, war = (1 + owner.vocabulary.index(word) for word in ("Drama", "War"))

@@ -44,9 +44,11 @@ def test_an_affinity_is_an_input_made_of_a_user_row_that_keeps_the_values_of_its
     assert schema.dense_kinds()[-indicators - 1] is Kind.RATE
     assert {"user_history_item_colours", "user_history_labels"} <= {*state.encoded_columns}
     assert attributes_read(schema, state) == [schema.table("item_attributes")]
-    found = features_of(state)
+    found = features_of(schema, state)
     assert found["user_history_item_colours_counts"] == ("user_affinity_item_colours",)
     assert found["user_history_labels"][-1] == "user_affinity_item_colours"
+    of_items = features_of(schema, schema.table("item_attributes"))
+    assert of_items["item_colours"] == ("item_colours", "user_affinity_item_colours")
 
 
 def test_rows_and_rankers_of_before_are_of_another_schema_and_the_log_is_not(tmp_path):

@@ -158,10 +158,10 @@ def good_log(lake: dict[str, dict[datetime.date, list[Row]]], *answers: list[Row
     return logged
 
 
-def write_log(folder: Path, rows: list[Row]) -> None:
+def write_log(folder: Path, rows: list[Row], schema: Schema = SCHEMA) -> None:
     """Append rows to the log."""
-    table = LogTable(folder, SCHEMA)
+    table = LogTable(folder, schema)
     table.open()
     partitions = [pa.field(DAY, pa.date32()), pa.field(HOUR, pa.int32())]
-    columns = pa.schema([*arrow_schema(SCHEMA), *partitions])
+    columns = pa.schema([*arrow_schema(schema), *partitions])
     table.append(pa.Table.from_pylist(rows, schema=columns), metadata={"job": "test"})
