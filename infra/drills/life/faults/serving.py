@@ -17,6 +17,9 @@ from infra.drills.life.world import World
 
 _SCRAPES = 6
 """Reads of the metrics during a fault."""
+_QUIET_LOOKS = 20
+"""Of as many reads each, for an alert that fires already: on a machine that is too busy the store
+answers late, and what an alert that fires says of a fault cannot be seen."""
 _HEALED_SECONDS = 60.0
 
 
@@ -36,10 +39,8 @@ class _Serving(Fault):
 
     def happen(self, world: World, day: datetime.date) -> Outcome:
         """Break it under load, see the alert, heal it, run the day."""
-        since = world.recorder.moment()
         with loaded(world):
-            world.recorder.wait(_SCRAPES)
-            fires_before = world.recorder.firing(self.alert, metrics=self.metrics, since=since)
+            since, fires_before = self._begin(world)
             self.strike(world)
             world.recorder.wait(_SCRAPES)
         fires = world.recorder.firing(self.alert, metrics=self.metrics, since=since)
@@ -51,6 +52,15 @@ class _Serving(Fault):
         by = f"{self.alert} by the rules of infra/grafana" if fires else "no rule fires"
         by += "; it fired before, too" if fires_before else ""
         return Outcome(fires and not fires_before, by, is_healed=is_healed and state == "success")
+
+    def _begin(self, world: World) -> tuple[int, bool]:
+        """Wait until the alert does not fire: since when, and whether it still does."""
+        for _ in range(_QUIET_LOOKS):
+            since = world.recorder.moment()
+            world.recorder.wait(_SCRAPES)
+            if not world.recorder.firing(self.alert, metrics=self.metrics, since=since):
+                return since, False
+        return since, True
 
     @abc.abstractmethod
     def strike(self, world: World) -> None:
