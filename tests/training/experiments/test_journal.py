@@ -40,7 +40,7 @@ def test_a_run_is_known_by_the_modules_that_it_imports_and_by_no_others():
     assert all(path.exists() for path in found.values())
 
 
-def test_what_lies_beside_the_packages_is_not_followed(tmp_path, monkeypatch):
+def test_packages_next_to_ours_are_not_followed(tmp_path, monkeypatch):
     """In an image that is all that is installed, packages without a file among it."""
     (tmp_path / "training").mkdir()
     (tmp_path / "training" / "sweep.py").write_text("import vendored.deep, features\n")

@@ -33,6 +33,7 @@ def test_the_dense_part_is_one_graph(model):
 
 @pytest.mark.parametrize("is_training", [True, False])
 def test_residuals_and_an_auxiliary_logit_are_in_the_graph(is_training):
+    torch._dynamo.reset()  # else all rankers that this process compiles share one limit
     model = recipe_of("wukong-tiny-l4").model
     options = {"residual_interval": 2, "auxiliary_loss_weight": 0.5}
     stack = dataclasses.replace(model.interaction, **options)
