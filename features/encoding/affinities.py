@@ -87,7 +87,9 @@ def _is_kept(values: "Ids", counts: "Ids", labels: "Ids") -> npt.NDArray[np.bool
 
     A row of before the values were kept has labels alone.
     """
-    sums, ends = np.append(0, np.cumsum(counts.values)), np.cumsum(counts.lengths)
+    # A negative one fits no list.
+    sizes = np.where(counts.values < 0, 1 << 32, counts.values)
+    sums, ends = np.append(0, np.cumsum(sizes)), np.cumsum(counts.lengths)
     has_all = sums[ends] - sums[ends - counts.lengths] == values.lengths
     fits: npt.NDArray[np.bool_] = has_all & (counts.lengths == labels.lengths)
     return fits

@@ -41,24 +41,7 @@ def user_state(
     """
     _check_item(item)
     _check_affinities(affinities, attributes)
-    history = (
-        Column(
-            name="user_history_item_ids",
-            dtype=Dtype.list_of(item.dtype),
-            kind=Kind.STORED,
-            max_length=history_length,
-            doc=f"The last {history_length} items whose label is known, oldest first.",
-        ),
-        Column(
-            name="user_history_labels",
-            dtype=Dtype.INT64_LIST,
-            kind=Kind.STORED,
-            max_length=history_length,
-            minimum=0,
-            maximum=1,
-            doc="The labels of these items, in the same order.",
-        ),
-    )
+    history = _history(item, history_length)
     last_event_at = Column(
         name="user_last_event_at",
         dtype=Dtype.INT64,
@@ -86,6 +69,28 @@ def user_state(
         bags=_bags_of_rated_items(item, *history),
         affinities=tuple(_affinity(name, history[1], label) for name in affinities),
         doc="What a user has done, after each moment at which something happened.",
+    )
+
+
+def _history(item: Column, length: int) -> tuple[Column, Column]:
+    """The last items of a user, and their labels."""
+    return (
+        Column(
+            name="user_history_item_ids",
+            dtype=Dtype.list_of(item.dtype),
+            kind=Kind.STORED,
+            max_length=length,
+            doc=f"The last {length} items whose label is known, oldest first.",
+        ),
+        Column(
+            name="user_history_labels",
+            dtype=Dtype.INT64_LIST,
+            kind=Kind.STORED,
+            max_length=length,
+            minimum=0,
+            maximum=1,
+            doc="The labels of these items, in the same order.",
+        ),
     )
 
 

@@ -99,6 +99,7 @@ def test_memory_grows_with_the_values_and_not_with_how_many_distinct_ones_there_
         (["War", "War"], [1, 1], None),
         (["War", "War", "War"], [1, 1], [1, 1]),
         (["War"], [1, 1], [1, 1]),
+        (["War"], [-1, 2], [1, 1]),
         (None, [1, 1], [1, 1]),
     ],
 )
