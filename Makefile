@@ -72,11 +72,11 @@ bench-features: install ## a day's feature jobs: growth, history, cores, skew, a
 bench-train: install    ## training speed as a share of the machine's matrix product
 	@$(PYTHON) -m infra.bench.training.suites --suite speed
 
-bench-quality: install  ## MovieLens-100k rolled daily; rankers and LightGBM on MovieLens-1M and a shop, hours; DATASETS="movielens-100k": these
+bench-quality: install  ## MovieLens-100k rolled daily, and what a daily run may do there, on MovieLens-1M and on a shop; DATASETS="movielens-100k": this
 	@$(PYTHON) -m infra.bench.training.suites --suite quality $(if $(DATASETS),--datasets $(DATASETS))
 
-bench-models: install   ## eight rankers and LightGBM on three data sets, equal search
-	@$(PYTHON) -m infra.bench.training.suites --suite models
+bench-models: install   ## eight rankers and LightGBM on six logs, equal search, hours; goes on where it was ended; DATASETS=...: some
+	@$(PYTHON) -m infra.bench.training.rankers $(if $(DATASETS),--datasets $(DATASETS))
 
 bench-growth: install   ## what growing saves, in width and depth; SIZE=small: minutes, to see that it runs
 	@$(PYTHON) -m infra.bench.training.growth $(if $(SIZE),--size $(SIZE))

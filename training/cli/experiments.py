@@ -135,6 +135,8 @@ def _benchmark(request: BenchmarkRequest) -> Summary:
             *(request.dataset, request.data, request.model),
             recipe=request.recipe,
             batch_size=request.batch_size,
+            compute_of=request.compute_of,
+            losses=request.losses,
             seeds=request.seeds,
             trials=request.search,
             search_rows=request.search_rows,

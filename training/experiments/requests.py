@@ -7,7 +7,7 @@ from typing import Literal
 
 from features.datasets.catalog import known
 from features.options import OfDataset, OfDay, count, folder, from_flags, option, whole
-from features.places import Place
+from features.places import Place, place
 from training.config.model import MODELS
 from training.distributed.accelerators import ACCELERATORS, Accelerator
 from training.experiments.scaling.points import AXES
@@ -270,6 +270,18 @@ class BenchmarkRequest:
     )
     batch_size: int | None = option(
         "examples a step (else the recipe's)", metavar="N", parse=count, default=None
+    )
+    compute_of: str | None = option(
+        "a training costs at most the FLOP of this one with its epochs (else: its own epochs)",
+        parse=recipe_name,
+        metavar="RECIPE",
+        default=None,
+    )
+    losses: Place | None = option(
+        "file for the log loss of each test row by seed (.npz)",
+        parse=place,
+        metavar="FILE",
+        default=None,
     )
 
 

@@ -3,21 +3,15 @@
 Tables go to stderr as soon as there is one; the last line of stdout is one JSON object.
 """
 
-import datetime
 import json
-import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from features.datasets.catalog import known, schema_of
+from features.datasets.catalog import known
 from features.options import from_flags, option, parse
-from features.places import place
 from infra.bench.jobs import LAWS, LOGS, VAR, lake_of, prepare_examples, run_job, show
-from training.data.dataset import ExampleTable
-from training.experiments.journal import Journal, hash_of
-from training.experiments.one_pass import setting_of
 
 MOVIELENS = "movielens-100k"
 Figures = dict[str, Any]
@@ -45,25 +39,17 @@ def speed() -> Figures:
 
 
 def quality(only: Sequence[str] = ()) -> Figures:
-    """``make bench-quality``: the daily ranker against baselines, and Wukong against other rankers.
+    """``make bench-quality``: the daily ranker against baselines, and what a daily run may do.
 
-    The last 28 days of MovieLens-100k, rolled daily, against simple baselines; then eight rankers
-    and LightGBM on MovieLens-1M and on the generated shop, 20 trials each. Of all three what a
-    daily run may do, rolled. Hours on two cores; ``only`` some of these data sets: less. What is
-    found of a ranker is kept in ``var/quality``, so that a run which was ended goes on there; it
-    goes with the end of a run.
+    The last 28 days of MovieLens-100k, rolled daily, against simple baselines; then, of it, of
+    MovieLens-1M and of the generated shop, policies of daily training. ``only`` some of these data
+    sets: less.
     """
     figures = {MOVIELENS: _rolled()} if MOVIELENS in only or not only else {}
-    journals = []
     for dataset, (last, sizes) in _QUALITY.items():
         if dataset in only or not only:
             lake = prepare_examples(dataset, VAR / "quality", last=last, sizes=sizes)
-            journals.append(Journal(place(VAR / "quality" / f"found-{dataset}.jsonl")))
-            figures[dataset] = _compared(dataset, lake, *_SEARCH, kept=journals[-1])
-            figures[dataset]["daily"] = _daily(dataset, lake, last)
-    # All were shown: the next run measures again.
-    for journal in journals:
-        journal.path.unlink(missing_ok=True)
+            figures[dataset] = {"daily": _daily(dataset, lake, last)}
     return figures
 
 
@@ -112,14 +98,6 @@ def _daily(dataset: str, lake: Path, last: str) -> Figures:
     return found
 
 
-_RANKERS = ("wukong", "dlrm", "dcnv2", "autoint", "finalmlp", "masknet", "xdeepfm", "afn")
-_TREES = "lightgbm"
-_DATASETS: dict[str, tuple[str, tuple[str, ...]]] = {
-    MOVIELENS: LOGS[MOVIELENS],
-    "open-bandit": ("2019-11-30", ()),
-    "synthetic": ("2025-01-30", ("--rows=100000", "--users=2000", "--items=1000", "--days=30")),
-}
-"""Of each data set its last day, and how much of it is generated."""
 _QUALITY: dict[str, tuple[str, tuple[str, ...]]] = {
     "movielens-1m": ("2003-02-28", ()),
     "synthetic-shop": (
@@ -127,78 +105,7 @@ _QUALITY: dict[str, tuple[str, tuple[str, ...]]] = {
         ("--rows=1000000", "--users=10000", "--items=3000", "--days=30"),
     ),
 }
-"""The same, of the data sets of ``make bench-quality``."""
-_SEARCH = ("--search=20", "--search-rows=200000", "--batch-size=2048")
-"""On these logs: a setting sees the newest days alone, and no ranker has another batch."""
-_T_OF_THREE = 4.303
-"""Student's t, 95 % on both sides, for the two degrees of freedom that three seeds leave."""
-
-
-def models() -> Figures:
-    """``make bench-models``: eight rankers and LightGBM on three data sets, equal search."""
-    figures: dict[str, Figures] = {}
-    for dataset, (last, sizes) in _DATASETS.items():
-        lake = prepare_examples(dataset, VAR / "models", last=last, sizes=sizes)
-        figures[dataset] = _compared(dataset, lake, "--search=2")
-    return figures
-
-
-def _compared(dataset: str, lake: Path, *flags: str, kept: Journal | None = None) -> Figures:
-    """All rankers on one data set: means of three seeds with their 95 % intervals, best first.
-
-    Args:
-        dataset: Its name.
-        lake: Where its examples are.
-        flags: What each ranker may try on the validation days, and its batch.
-        kept: What was found before by the same code, data and flags; None: all are trained.
-    """
-    named = (f"--dataset={dataset}", f"--data={lake}", "--seeds=3", *flags)
-    table = ExampleTable(place(lake), schema_of(dataset))
-    days = table.days(datetime.date.min, datetime.date.max)
-    setting = setting_of(table, days, "training.experiments.public_data.run")
-    found = {}
-    for model in (*_RANKERS, _TREES):
-        # Trees have no batches.
-        own = [one for one in named if model in _RANKERS or "--batch-size" not in one]
-        own.append(f"--model={model}")
-        key = hash_of({"flags": own, "setting": setting})
-        if kept and key in kept.runs:
-            sys.stderr.write(f"{model}: as {kept.path} has it; delete it for a new run\n")
-            found[model] = kept.runs[key]
-            continue
-        found[model] = run_job("training", "benchmark", *own)
-        if kept:
-            kept.add(key, found[model])
-    _show_comparison(dataset, found)
-    return found
-
-
-def _show_comparison(dataset: str, found: Figures) -> None:
-    first = next(iter(found.values()))
-    best, num = first.get("best_log_loss"), first["rows"]
-    title = f"{dataset}: {num['train']:,} rows to train, {num['test']:,} to test"
-    show(
-        title + (f"; the true probabilities have log loss {best:.4f}" if best else ""),
-        (
-            *("model", "log loss", "NE", "AUC", "GAUC"),
-            *("parameters or leaves", "MFLOP/example"),
-        ),
-        [
-            (
-                *(model, *(_mean(one, name) for name in ("log_loss", "ne", "auc", "gauc"))),
-                f"{one['params']:,}",
-                "none" if (flops := one["mflop_per_example"]) is None else f"{flops:.2f}",
-            )
-            for model, one in sorted(found.items(), key=lambda item: item[1]["log_loss"])
-        ],
-    )
-
-
-def _mean(found: Figures, name: str) -> str:
-    """A mean and half the width of its interval."""
-    if found[name] is None:
-        return "not defined"
-    return f"{found[name]:.4f} ± {_T_OF_THREE * found['spreads'][name] / math.sqrt(3):.4f}"
+"""Of the larger data sets their last day, and how much of them is generated."""
 
 
 def export() -> Figures:
@@ -241,7 +148,7 @@ def _names(text: str) -> tuple[str, ...]:
 class SuiteRequest:
     """Run one bench of training."""
 
-    suite: Literal["speed", "quality", "models", "export"] = option("which")
+    suite: Literal["speed", "quality", "export"] = option("which")
     datasets: tuple[str, ...] = option(
         "of quality: only these, separated by commas", metavar="NAMES", parse=_names, default=()
     )
@@ -251,9 +158,7 @@ def run(request: SuiteRequest) -> Figures:
     """The figures of the suite that was asked for."""
     if request.suite == "quality":
         return quality(request.datasets)
-    suites: dict[str, Callable[[], Figures]] = {
-        one.__name__: one for one in (speed, models, export)
-    }
+    suites: dict[str, Callable[[], Figures]] = {one.__name__: one for one in (speed, export)}
     return suites[request.suite]()
 
 

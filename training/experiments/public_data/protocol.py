@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from training.config.recipe import Recipe
 from training.data.batch import Batch, make_batch
-from training.experiments.public_data.data import BenchmarkData, Split, TrainingRows
-from training.metrics import Metrics, auc, evaluate
+from training.experiments.public_data.data import BenchmarkData, TrainingRows
+from training.metrics import Metrics, auc, evaluate, log_losses
 from training.model.flops import cost_of
 from training.trainer.first_rows import NORMALISER_ROWS, FirstRows
 from training.trainer.loop import take_steps
@@ -44,6 +45,8 @@ class SeedResult:
     """Training only, evaluation left out."""
     params: int
     """Numbers that were learnt."""
+    test_losses: npt.NDArray[np.float64] | None
+    """(rows,) log loss of each test row, in nats; None while tuning."""
 
 
 def run_seed(
@@ -98,18 +101,18 @@ def run_seed(
         if since_best >= patience:
             break
     session.restore(best_state)
+    probability = session.predict(data.test.inputs) if with_test else None
     return SeedResult(
-        valid=_score(session, data.valid),
-        test=_score(session, data.test) if with_test else None,
+        valid=evaluate(session.predict(data.valid.inputs), data.valid.label, data.valid.group),
+        test=None
+        if probability is None
+        else evaluate(probability, data.test.label, data.test.group),
+        test_losses=None if probability is None else log_losses(probability, data.test.label),
         epochs=epoch,
         seconds=time.monotonic() - started,
         samples_per_second=data.train.num_rows() * epoch / trained,
         params=cost_of(data.inputs, recipe.model).parameters,
     )
-
-
-def _score(session: Session, split: Split) -> Metrics:
-    return evaluate(session.predict(split.inputs), split.label, split.group)
 
 
 def shuffled_batches(rows: TrainingRows, *, batch_size: int, seed: int) -> Iterator[Batch]:

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import functools
+import io
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from features.datasets.catalog import schema_of
-from features.places import Place, is_local
+from features.places import Place, is_local, put_whole
 from features.schema import Schema
 from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable, user_groups
@@ -34,7 +35,7 @@ from training.experiments.public_data.trees import (
     search_trees,
 )
 from training.model.flops import cost_of
-from training.model.inputs import inputs_of
+from training.model.inputs import Inputs, inputs_of
 from training.recipes import RECIPES, recipe_of
 
 logger = logging.getLogger(__name__)
@@ -54,15 +55,26 @@ def run_benchmark(
     *,
     recipe: str | None,
     batch_size: int | None = None,
+    compute_of: str | None = None,
     seeds: int,
     trials: int,
     search_rows: int | None = None,
+    losses: Place | None = None,
 ) -> dict[str, Any]:
     """Train ``seeds`` rankers, or LightGBM; returns the line of figures, its table included.
 
-    Without a named recipe it is the data set's own for this kind of model, or the small one;
-    without a ``batch_size`` the recipe's. That many ``trials`` are made on the validation split
-    first, with the newest ``search_rows`` training rows or all; 0: the recipe is taken as it is.
+    Args:
+        dataset: Its name.
+        folder: Where its files are.
+        model: Kind of ranker, or LightGBM.
+        recipe: None: the data set's own for this kind of model, or the small one.
+        batch_size: None: the recipe's.
+        compute_of: The recipe whose training, over all of its epochs, costs what one of these may
+            cost in FLOP; None: there are the recipe's epochs at most.
+        seeds: Runs, at least 1.
+        trials: Settings that are tried on the validation split first; 0: the recipe as it is.
+        search_rows: The newest training rows, which a trial sees; None: all.
+        losses: File for the log loss of each test row by seed, and the rows' users.
     """
     if seeds < 1:
         raise ValueError(f"seeds: {seeds}; at least 1")
@@ -70,12 +82,13 @@ def run_benchmark(
         raise ValueError(f"--recipe {recipe}, --batch-size {batch_size}: {TREES} has neither")
     chosen = None if model == TREES else recipe_for(dataset, model, recipe)
     if chosen and batch_size:
-        training = dataclasses.replace(chosen.training, batch_size=batch_size)
-        chosen = dataclasses.replace(chosen, training=training)
+        chosen = with_training(chosen, batch_size=batch_size)
     if dataset in PUBLIC_DATA and not is_local(folder):
         raise ValueError(f"--data {folder}: the files of {dataset} are read from a disk")
     read = PUBLIC_DATA.get(dataset) or functools.partial(read_lake, schema_of(dataset))
     data = read(folder)
+    if chosen and compute_of:
+        chosen = within_compute(data.inputs, chosen, recipe_of(compute_of))
     logger.info(
         "%s: %d training rows, %d to validate, %d to test; recipe %s",
         *(data.name, data.train.num_rows(), len(data.valid), len(data.test)),
@@ -91,6 +104,8 @@ def run_benchmark(
         label = f"{model} seed {number + 1}/{seeds}"
         results.append(contender.run(_FIRST_SEED + number, label))
         _log(label, results[-1])
+    if losses:
+        _write_losses(losses, data, results)
     searched = {"trials": trials, "rows": search_rows, "settings": contender.settings}
     named = {
         "dataset": data.name,
@@ -133,6 +148,26 @@ def _trees(data: BenchmarkData, *, trials: int, num_rows: int | None) -> _Conten
         return run_trees(data, settings, seed=seed)
 
     return _Contender(dataclasses.asdict(settings), None, run)
+
+
+def with_training(recipe: Recipe, **changes: Any) -> Recipe:
+    """The recipe with other settings of its training."""
+    return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, **changes))
+
+
+def within_compute(inputs: Inputs, recipe: Recipe, reference: Recipe) -> Recipe:
+    """The recipe with as many epochs, at least 1, as the reference's training FLOP pay for."""
+    paid = reference.training.cold_epochs * cost_of(inputs, reference.model).training_flops
+    return with_training(
+        recipe, cold_epochs=max(1, paid // cost_of(inputs, recipe.model).training_flops)
+    )
+
+
+def _write_losses(file: Place, data: BenchmarkData, results: Sequence[SeedResult]) -> None:
+    by_seed = np.stack([one.test_losses for one in results if one.test_losses is not None])
+    written = io.BytesIO()
+    np.savez_compressed(written, losses=by_seed.astype(np.float32), group=data.test.group)
+    put_whole(file, written.getvalue())
 
 
 def _log(label: str, found: SeedResult) -> None:

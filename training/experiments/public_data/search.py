@@ -28,6 +28,13 @@ ADAM_LEARNING_RATES = (5e-4, 2e-3)
 ADAM_EMBEDDING_DECAYS = (0.03, 0.2)
 """L2 as a term of the mean loss, where Adam trains the tables."""
 DROPOUTS = (0.0, 0.5)
+EMBEDDING_STDS = (3e-3, 0.1)
+"""Of what embeddings begin with: norms amplify those of ids that are hardly seen."""
+DECAYING_EPOCHS = (0, 1, 2, 3)
+"""Epochs of a schedule that decays over its last fifth; 0: rates are cut on a plateau."""
+DECAY_SHARE = 0.2
+AVERAGE_DECAYS = (0.0, 0.99)
+"""Of the moving average of the weights; 0: none."""
 
 S = TypeVar("S")
 Note = Callable[[int, float], None]
@@ -137,12 +144,14 @@ def with_newest(data: BenchmarkData, num_rows: int | None) -> BenchmarkData:
 def settings_of(recipe: Recipe) -> dict[str, Any]:
     """What a search may change, as the recipe has it."""
     training = recipe.training
+    of_training = (
+        *("dense_learning_rate", "sparse_learning_rate", "table_decay", "embedding_decay"),
+        *("cold_epochs", "decay_share", "average_decay"),
+    )
+    of_model = ("dropout", "embedding_std", "has_first_order")
     return {
-        "dense_learning_rate": training.dense_learning_rate,
-        "sparse_learning_rate": training.sparse_learning_rate,
-        "table_decay": training.table_decay,
-        "embedding_decay": training.embedding_decay,
-        "dropout": recipe.model.dropout,
+        **{name: getattr(training, name) for name in of_training},
+        **{name: getattr(recipe.model, name) for name in of_model},
     }
 
 
@@ -157,8 +166,17 @@ def _drawn(recipe: Recipe, trial: optuna.Trial) -> Recipe:
         tables = {
             "sparse_learning_rate": _rate(trial, "sparse_learning_rate", SPARSE_LEARNING_RATES),
             "table_decay": trial.suggest_categorical("table_decay", TABLE_DECAYS),
+            "average_decay": trial.suggest_categorical("average_decay", AVERAGE_DECAYS),
         }
+        if epochs := trial.suggest_categorical("decaying_epochs", DECAYING_EPOCHS):
+            most = min(epochs, training.cold_epochs)
+            tables |= {"cold_epochs": most, "decay_share": DECAY_SHARE}
     dense = _rate(trial, "dense_learning_rate", DENSE_LEARNING_RATES)
+    model = dataclasses.replace(
+        model,
+        embedding_std=_rate(trial, "embedding_std", EMBEDDING_STDS),
+        has_first_order=trial.suggest_categorical("has_first_order", (False, True)),
+    )
     # DLRM's over-arch, which is TorchRec's, has no dropout to draw.
     if model.interaction.kind != "dlrm":
         model = dataclasses.replace(model, dropout=trial.suggest_float("dropout", *DROPOUTS))

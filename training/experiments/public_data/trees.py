@@ -17,7 +17,7 @@ from features.encoding.encode import Ids, ModelInputs
 from training.experiments.public_data.data import BenchmarkData, InMemory, Split
 from training.experiments.public_data.protocol import SeedResult
 from training.experiments.public_data.search import Note, best_of, with_newest
-from training.metrics import Metrics, evaluate
+from training.metrics import Metrics, evaluate, log_losses
 from training.model.inputs import Inputs
 from training.resources import num_cores
 
@@ -127,9 +127,13 @@ def run_trees(
     )
     seconds = time.monotonic() - started
     dump = booster.dump_model(num_iteration=booster.best_iteration)
+    probability = _predict(booster, columns(data.test).matrix) if with_test else None
     return SeedResult(
-        valid=_score(booster, valid, data.valid),
-        test=_score(booster, columns(data.test).matrix, data.test) if with_test else None,
+        valid=evaluate(_predict(booster, valid), data.valid.label, data.valid.group),
+        test=None
+        if probability is None
+        else evaluate(probability, data.test.label, data.test.group),
+        test_losses=None if probability is None else log_losses(probability, data.test.label),
         epochs=booster.best_iteration,
         seconds=seconds,
         samples_per_second=len(rows) * booster.current_iteration() / seconds,
@@ -174,9 +178,9 @@ class _Reports:
             self._after_trees(number // PATIENCE_TREES, self._best)
 
 
-def _score(booster: lightgbm.Booster, matrix: npt.NDArray[np.float32], split: Split) -> Metrics:
+def _predict(booster: lightgbm.Booster, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     probability = np.asarray(booster.predict(matrix, num_iteration=booster.best_iteration))
-    return evaluate(probability.astype(np.float32), split.label, split.group)
+    return probability.astype(np.float32)
 
 
 class _Columns(NamedTuple):
