@@ -26,8 +26,9 @@ from training.experiments.public_data.frappe_stand_in import (
     frappe_stand_in,
 )
 from training.experiments.public_data.protocol import run_seed
-from training.experiments.public_data.run import recipe_for
+from training.experiments.public_data.run import recipe_for, with_training, within_compute
 from training.experiments.public_data.search import search, settings_of
+from training.model.flops import cost_of
 from training.model.inputs import Inputs, SparseInput
 from training.recipes import recipe_of
 from training.trainer.session import Session, WeightAverage
@@ -138,6 +139,23 @@ def test_a_search_keeps_the_best_of_its_trials_and_looks_where_it_is(monkeypatch
     assert np.mean(off[-10:]) < np.mean(off[:10]) / 2
 
 
+def test_a_search_draws_the_schedule_within_the_compute_and_the_rest_of_the_base(monkeypatch):
+    """A decaying schedule has at most the epochs that are paid for; else those of the recipe."""
+
+    def run(data, recipe, **_):
+        tried.append(settings_of(recipe))
+        return SimpleNamespace(valid=SimpleNamespace(auc=0.5, log_loss=0.0))
+
+    monkeypatch.setattr(settings_search, "run_seed", run)
+    tried = []
+    search(problem(), small_recipe(cold_epochs=2), trials=40)
+    schedules = {(one["decay_share"], one["cold_epochs"]) for one in tried}
+    assert schedules == {(0.0, 2), (0.2, 1), (0.2, 2)}
+    assert {one["average_decay"] for one in tried} == {0.0, 0.99}
+    assert {one["has_first_order"] for one in tried} == {False, True}
+    assert len({one["embedding_std"] for one in tried}) == 40
+
+
 def test_a_search_gives_up_what_is_below_the_median_and_trains_on_the_newest_rows(monkeypatch):
     """The more epochs, the better; every second setting is much worse from the first epoch on."""
 
@@ -204,6 +222,17 @@ def test_all_rankers_have_frappes_protocol():
         assert dataclasses.replace(model, dropout=wukong.model.dropout) == wukong.model
 
 
+def test_a_cheaper_ranker_has_as_many_epochs_as_the_compute_pays_for():
+    wukong, dlrm, xdeepfm = (recipe_of(f"{name}-small") for name in ("wukong", "dlrm", "xdeepfm"))
+    flops = {one.name: cost_of(INPUTS, one.model).training_flops for one in (wukong, dlrm, xdeepfm)}
+    assert within_compute(INPUTS, wukong, wukong) == wukong
+    many = within_compute(INPUTS, dlrm, wukong).training.cold_epochs
+    assert many * flops[dlrm.name] <= 5 * flops[wukong.name] < (many + 1) * flops[dlrm.name]
+    assert many > 5
+    one_epoch = with_training(dlrm, cold_epochs=1)
+    assert within_compute(INPUTS, wukong, one_epoch).training.cold_epochs == 1
+
+
 def test_the_command_prints_a_table_and_one_line_of_figures(tmp_path, capsys):
     random = np.random.default_rng(0)
     header = "label,user,item,daytime,weekday,isweekend,homework,cost,weather,country,city"
@@ -214,7 +243,8 @@ def test_the_command_prints_a_table_and_one_line_of_figures(tmp_path, capsys):
         ]
         (tmp_path / f"{name}.csv").write_text("\n".join([header, *lines]) + "\n")
     arguments = ["benchmark", "--dataset=frappe", f"--data={tmp_path}", "--model=wukong"]
-    assert main([*arguments, "--recipe=wukong-tiny", "--seeds=2"]) == 0
+    kept = tmp_path / "kept" / "losses.npz"
+    assert main([*arguments, "--recipe=wukong-tiny", "--seeds=2", f"--losses={kept}"]) == 0
     *table, line = capsys.readouterr().out.strip().splitlines()
     figures = json.loads(line)
     assert len(table) == 3
@@ -225,6 +255,10 @@ def test_the_command_prints_a_table_and_one_line_of_figures(tmp_path, capsys):
     assert (figures["seeds"], figures["rows"]["train"]) == (2, 400)
     assert figures["params"] > 0
     assert figures["mflop_per_example"] > 0
+    with np.load(kept) as rows:
+        assert rows["losses"].shape == (2, 100)
+        assert rows["losses"].mean() == pytest.approx(figures["log_loss"], rel=1e-5)
+        assert rows["group"].shape == (100,)
 
 
 def test_the_command_names_the_folder_that_lacks_the_files(tmp_path, capsys):
