@@ -8,9 +8,9 @@ import datetime
 from features.cli import Command, Summary
 from features.datasets.catalog import schema_of
 from training.experiments.daily.request import DailyRequest
+from training.experiments.public_data.request import BenchmarkRequest
 from training.experiments.requests import (
     BacktestRequest,
-    BenchmarkRequest,
     ExportBenchRequest,
     GrowthRequest,
     LawRequest,

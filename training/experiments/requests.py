@@ -6,9 +6,8 @@ import re
 from typing import Literal
 
 from features.datasets.catalog import known
-from features.options import OfDataset, OfDay, count, folder, from_flags, option, whole
-from features.places import Place, place
-from training.config.model import MODELS
+from features.options import OfDataset, OfDay, count, from_flags, option, whole
+from features.places import Place
 from training.distributed.accelerators import ACCELERATORS, Accelerator
 from training.experiments.scaling.points import AXES
 from training.recipes import recipe_of
@@ -24,17 +23,6 @@ from training.requests import (
     recipe_name,
 )
 
-PUBLIC_DATA = (
-    "frappe",
-    "frappe-stand-in",
-    "movielens-latest",
-    "microvideo",
-    "kuaivideo",
-    "taobao-ad",
-    "criteo-kaggle",
-    "criteo-terabyte",
-)
-"""Data sets of papers, which are no data sets of the pipeline."""
 _UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 
 
@@ -44,11 +32,6 @@ def _axes(text: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in AXES]:
         raise ValueError(f"{unknown}: axes are {sorted(AXES)}")
     return names
-
-
-def _benchmark(text: str) -> str:
-    """The name of data of papers, or of a data set."""
-    return text if text in PUBLIC_DATA else known(text)
 
 
 def _size_in_bytes(text: str) -> int:
@@ -234,52 +217,6 @@ class LawRequest(Reports):
     points: Place = option("JSON lines, one run each", metavar="FILE")
     current: Place | None = option(
         "JSON of the production model: name, model, x by axis, ne (else each axis's last run)",
-        metavar="FILE",
-        default=None,
-    )
-
-
-@from_flags
-class BenchmarkRequest:
-    """Train a ranker, or LightGBM, on a public data set and print its test figures.
-
-    The files are read as they are published (docs/benchmarks.md says which); validation decides
-    when to stop and what a search keeps, the test split is scored once.
-    """
-
-    dataset: str = option(
-        f"one of {', '.join(PUBLIC_DATA)}, or a data set of the lake",
-        metavar="NAME",
-        parse=_benchmark,
-    )
-    data: Place = folder("lake", "where its files are")
-    model: str = option("which", choices=(*MODELS, "lightgbm"), default="wukong")
-    recipe: str | None = option(
-        "else the data set's own for the model",
-        parse=recipe_name,
-        metavar="RECIPE",
-        default=None,
-    )
-    seeds: int = option("runs to average", default=3)
-    search: int = option("settings to try on validation first", metavar="N", default=0)
-    search_rows: int | None = option(
-        "newest training rows that a setting is tried on (else all)",
-        metavar="N",
-        parse=count,
-        default=None,
-    )
-    batch_size: int | None = option(
-        "examples a step (else the recipe's)", metavar="N", parse=count, default=None
-    )
-    compute_of: str | None = option(
-        "a training costs at most the FLOP of this one with its epochs (else: its own epochs)",
-        parse=recipe_name,
-        metavar="RECIPE",
-        default=None,
-    )
-    losses: Place | None = option(
-        "file for the log loss of each test row by seed (.npz)",
-        parse=place,
         metavar="FILE",
         default=None,
     )

@@ -151,8 +151,8 @@ def section_of(dataset: str, found: Mapping[str, JsonObject]) -> str:
     better = [model for model, one in ordered if one["against"]["high"] < 0]
     worse = [model for model, one in ordered if one["against"]["low"] > 0]
     level = [model for model, _ in ordered if model not in {*better, *worse, OURS}]
-    told = {"Better than Wukong": better, "level with it": level, "worse": worse}
-    verdict = "; ".join(f"{what}: {', '.join(names) or 'none'}" for what, names in told.items())
+    groups = {"Better than Wukong": better, "level with it": level, "worse": worse}
+    verdict = "; ".join(f"{what}: {', '.join(names) or 'none'}" for what, names in groups.items())
     return "\n".join([*lines, "", f"{verdict}."])
 
 

@@ -2,12 +2,11 @@
 
 import dataclasses
 import json
-from types import SimpleNamespace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
+from support.training.public_data import INPUTS, problem, small_recipe, split
 
 from training.__main__ import main
 from training.config.model import MODELS
@@ -15,8 +14,7 @@ from training.config.recipe import Pipeline
 from training.data.batch import make_batch
 from training.distributed.process_group import process_group
 from training.experiments.public_data import protocol
-from training.experiments.public_data import search as settings_search
-from training.experiments.public_data.data import BenchmarkData, InMemory, Split, split_of
+from training.experiments.public_data.data import InMemory
 from training.experiments.public_data.frappe_stand_in import (
     CONTEXTS,
     NEGATIVES,
@@ -27,29 +25,9 @@ from training.experiments.public_data.frappe_stand_in import (
 )
 from training.experiments.public_data.protocol import run_seed
 from training.experiments.public_data.run import recipe_for, with_training, within_compute
-from training.experiments.public_data.search import search, settings_of
 from training.model.flops import cost_of
-from training.model.inputs import Inputs, SparseInput
 from training.recipes import recipe_of
 from training.trainer.session import Session, WeightAverage
-
-INPUTS = Inputs(sparse=(SparseInput("user", 8, "user"), SparseInput("item", 12, "item")), dense=())
-USERS = np.array([1, 1, 1, 2, 5, 5])
-ITEMS = np.array([3, 4, 3, 4, 7, 3])
-LABEL = np.array([1, 0, 1, 0, 1, 0])
-
-
-def small_recipe(**training):
-    recipe = recipe_of("wukong-tiny")
-    return dataclasses.replace(
-        recipe,
-        training=dataclasses.replace(recipe.training, **training),
-        sharding=dataclasses.replace(recipe.sharding, column_wise=()),
-    )
-
-
-def split(users=USERS, items=ITEMS, label=LABEL) -> Split:
-    return split_of({"user": users, "item": items}, label, users=pa.array(users))
 
 
 def test_the_decay_takes_a_share_of_every_embedding_seen_or_not():
@@ -66,20 +44,6 @@ def test_the_decay_takes_a_share_of_every_embedding_seen_or_not():
     assert len(tables) == 2
     for key in tables:
         torch.testing.assert_close(after[key], before[key] * (1 - 0.01 * 0.5) ** 3)
-
-
-def problem(rows=3_000, noise=0.0):
-    random = np.random.default_rng(3)
-    users, items = random.integers(1, 8, rows), random.integers(1, 12, rows)
-    taste = random.normal(size=(8, 12))
-    label = (taste[users, items] + noise * random.normal(size=rows) > 0).astype(np.int64)
-    parts = [
-        slice(0, rows * 2 // 3),
-        slice(rows * 2 // 3, rows * 5 // 6),
-        slice(rows * 5 // 6, rows),
-    ]
-    train, valid, test = (split(users[p], items[p], label[p]) for p in parts)
-    return BenchmarkData(name="small", inputs=INPUTS, train=InMemory(train), valid=valid, test=test)
 
 
 def test_training_ends_when_validation_stops_rising_and_the_best_weights_are_kept():
@@ -113,72 +77,6 @@ def test_a_snapshot_restores_the_predictions():
         np.testing.assert_array_equal(session.predict(data.test.inputs), before)
 
 
-def test_a_search_never_looks_at_the_test_split():
-    data = problem()
-    blind = dataclasses.replace(data, test=None)
-    recipe = small_recipe(cold_epochs=2, batch_size=256, table_decay=1e-3)
-    with process_group():
-        found = search(blind, recipe, trials=2)
-    assert set(settings_of(found)) == set(settings_of(recipe))
-
-
-def test_a_search_keeps_the_best_of_its_trials_and_looks_where_it_is(monkeypatch):
-    """The validation AUC is a function of one setting here; what is trained is left out."""
-
-    def run(data, recipe, **_):
-        tried.append(recipe.training.dense_learning_rate)
-        valid = SimpleNamespace(auc=-abs(np.log(tried[-1] / 1e-3)), log_loss=0.0)
-        return SimpleNamespace(valid=valid)
-
-    monkeypatch.setattr(settings_search, "run_seed", run)
-    tried = []
-    found = search(problem(), small_recipe(dense_learning_rate=5e-3), trials=40)
-    assert (len(tried), tried[0]) == (40, 5e-3)
-    assert found.training.dense_learning_rate == min(tried, key=lambda one: abs(np.log(one / 1e-3)))
-    off = [abs(np.log(one / 1e-3)) for one in tried]
-    assert np.mean(off[-10:]) < np.mean(off[:10]) / 2
-
-
-def test_a_search_draws_the_schedule_within_the_compute_and_the_rest_of_the_base(monkeypatch):
-    """A decaying schedule has at most the epochs that are paid for; else those of the recipe."""
-
-    def run(data, recipe, **_):
-        tried.append(settings_of(recipe))
-        return SimpleNamespace(valid=SimpleNamespace(auc=0.5, log_loss=0.0))
-
-    monkeypatch.setattr(settings_search, "run_seed", run)
-    tried = []
-    search(problem(), small_recipe(cold_epochs=2), trials=40)
-    schedules = {(one["decay_share"], one["cold_epochs"]) for one in tried}
-    assert schedules == {(0.0, 2), (0.2, 1), (0.2, 2)}
-    assert {one["average_decay"] for one in tried} == {0.0, 0.99}
-    assert {one["has_first_order"] for one in tried} == {False, True}
-    assert len({one["embedding_std"] for one in tried}) == 40
-
-
-def test_a_search_gives_up_what_is_below_the_median_and_trains_on_the_newest_rows(monkeypatch):
-    """The more epochs, the better; every second setting is much worse from the first epoch on."""
-
-    def run(data, recipe, *, after_epoch, **_):
-        rows.append(data.train.num_rows())
-        ended.append(0)
-        for epoch in range(1, 4):
-            ended[-1] = epoch
-            auc = 0.6 + epoch / 100 - (0.1 if len(rows) % 2 else 0.0)
-            after_epoch(epoch, auc)
-        return SimpleNamespace(valid=SimpleNamespace(auc=auc, log_loss=0.0))
-
-    monkeypatch.setattr(settings_search, "run_seed", run)
-    rows, ended = [], []
-    search(problem(), small_recipe(), trials=12, num_rows=1_000)
-    assert rows == [1_000] * 12
-    # Three settings are drawn before there is a median, and one more is a median by itself.
-    assert ended[5:] == [3, 1, 3, 1, 3, 1, 3]
-    data = dataclasses.replace(problem(), train=SimpleNamespace())
-    with pytest.raises(ValueError, match=r"--search-rows 5: the rows of .* are streamed"):
-        search(data, small_recipe(), trials=1, num_rows=5)
-
-
 def test_the_newest_rows_are_the_last_ones():
     newest = InMemory(split()).newest(2)
     assert newest.split.inputs.ids["item"].values.tolist() == [7, 3]
@@ -186,14 +84,6 @@ def test_the_newest_rows_are_the_last_ones():
     assert InMemory(split()).newest(100).num_rows() == 6
     with pytest.raises(ValueError, match="rows: 0; at least 1"):
         InMemory(split()).newest(0)
-
-
-def test_a_search_goes_on_behind_a_setting_that_diverges(caplog):
-    recipe = small_recipe(cold_epochs=1, batch_size=256, dense_learning_rate=1e12)
-    with process_group():
-        found = search(problem(), recipe, trials=2)
-    assert found.training.dense_learning_rate < 1
-    assert "the training diverged" in caplog.text
 
 
 def test_the_stand_in_has_the_shape_of_frappe_and_knows_its_best_loss():
@@ -328,7 +218,7 @@ def test_reading_ahead_changes_no_figure():
 
 def test_the_command_offers_exactly_the_data_sets_that_there_are():
     """The names are written out in the request, which must not import torch."""
-    from training.experiments import requests
+    from training.experiments.public_data import request
     from training.experiments.public_data.run import PUBLIC_DATA
 
-    assert set(requests.PUBLIC_DATA) == set(PUBLIC_DATA)
+    assert set(request.PUBLIC_DATA) == set(PUBLIC_DATA)
