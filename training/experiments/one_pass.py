@@ -1,12 +1,13 @@
 """One pass over a log in order of time: how growth and scaling laws compare rankers.
 
-Every ranker sees the same batches, without dropout, for one pass does not overfit. The last days
-are scored by a moving average of the weights.
+Every ranker sees the same batches, without dropout, for one pass does not overfit. Its learning
+rates rise, stay, and fall to zero over its last steps; those of the tables and of the dense part
+are searched for each size, because the tables' has the largest effect of all.
 """
 
 import dataclasses
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from features.places import Place
@@ -21,10 +22,12 @@ from training.model.inputs import Inputs
 from training.trainer.first_rows import first_rows
 from training.trainer.session import Session
 
-WARM_UP_STEPS = 50
-"""Over which the learning rate rises."""
-AVERAGE_DECAY = 0.98
-"""Of the moving average that is judged."""
+WARM_UP, DECAY = 0.03, 0.15
+"""Shares of a run's steps over which the learning rates rise, and fall to zero."""
+FACTOR = 2.0
+"""Between neighbouring learning rates of a search."""
+_EXPONENTS = range(-9, 10)
+"""Of ``FACTOR``, in a search."""
 _SHUFFLE_ROWS = 65_536
 _MANIFEST_FIELDS = [field.name for field in dataclasses.fields(CheckpointManifest)]
 
@@ -51,6 +54,22 @@ class Days:
 
 
 @dataclasses.dataclass(frozen=True)
+class Rates:
+    """Learning rates of a size."""
+
+    dense: float
+    tables: float
+
+    def times(self, field: str, exponent: int) -> "Rates":
+        """With one of them so many steps of a search higher."""
+        return dataclasses.replace(self, **{field: getattr(self, field) * FACTOR**exponent})
+
+
+START = Rates(dense=3e-3, tables=0.25)
+"""Where a search begins."""
+
+
+@dataclasses.dataclass(frozen=True)
 class OnePass:
     """The pass over some days of a table."""
 
@@ -74,20 +93,16 @@ class OnePass:
             skip=skip,
         )
 
-    def recipe(
-        self, recipe: Recipe, *, rate: float, seed: int, tables: float | None = None
-    ) -> Recipe:
-        """A recipe with the learning rates and the seed of one run; None: the recipe's own."""
-        if tables is None:
-            tables = recipe.training.sparse_learning_rate
+    def recipe(self, recipe: Recipe, rates: Rates, *, seed: int) -> Recipe:
+        """A recipe with the learning rates and the seed of one run, without dropout."""
         return dataclasses.replace(
             recipe,
             model=dataclasses.replace(recipe.model, dropout=0.0),
             training=dataclasses.replace(
                 recipe.training,
                 batch_size=self.batch_size,
-                dense_learning_rate=rate,
-                sparse_learning_rate=tables,
+                dense_learning_rate=rates.dense,
+                sparse_learning_rate=rates.tables,
                 seed=seed,
             ),
         )
@@ -106,6 +121,23 @@ def setting_of(table: ExampleTable, days: Sequence[datetime.date], module: str) 
             "partitions": table.content_hashes(days),
         }
     )
+
+
+def tuned(first: Rates, loss_of: Callable[[Rates], float], *, most: int) -> Rates:
+    """The best rate of the tables, then of the dense part, each between two worse ones.
+
+    Args:
+        first: Where the search begins.
+        loss_of: The loss on the days that choose; infinite where training diverged.
+        most: Rates of either to try at most.
+    """
+    chosen = first
+    for field in ("tables", "dense"):
+        losses: dict[int, float] = {}
+        while (n := next_to_try(losses, first=0, among=_EXPONENTS, most=most)) is not None:
+            losses[n] = loss_of(chosen.times(field, n))
+        chosen = chosen.times(field, min(losses, key=lambda n: losses[n]))
+    return chosen
 
 
 def next_to_try(losses: Mapping[int, float], *, first: int, among: range, most: int) -> int | None:

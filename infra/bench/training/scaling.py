@@ -1,7 +1,7 @@
 """``make bench-scaling``: a scaling law from runs on this machine, and its error.
 
 On a generated log whose best reachable loss is known, or on MovieLens: Wukong's ladder and DLRM's
-MLPs against compute, both against data. The points go to docs/scaling/; an interrupted sweep
+MLPs against compute, both against data, and Wukong's depth. The points go to docs/scaling/; an interrupted sweep
 continues where it stopped.
 """
 
@@ -22,6 +22,7 @@ SWEEPS = (
     ("dlrm-small", "data", 8),
     ("wukong-small", "data", 8),
     ("dlrm-small", "compute", 8),
+    ("wukong-small", "depth", 6),
     ("wukong-small", "compute", 8),
 )
 """The longest last: it is where a budget ends."""

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from training.experiments.one_pass import Days, next_to_try
+from training.experiments.one_pass import START, Days, next_to_try, tuned
 
 
 def test_the_parts_are_apart_and_in_order():
@@ -26,6 +26,24 @@ def test_a_search_ends_between_two_worse_rates():
         losses[n] = abs(n - 2)
     assert sorted(losses) == [0, 1, 2, 3]
     assert next_to_try({0: 1.0, 1: 0.5}, first=0, among=range(9), most=2) is None
+
+
+def test_the_tables_rate_is_searched_first_then_the_dense_parts_at_that_one():
+    asked = []
+
+    def loss_of(rates):
+        asked.append(rates)
+        return abs(math.log2(rates.tables / START.tables) + 2) + abs(
+            math.log2(rates.dense / START.dense) - 1
+        )
+
+    best = tuned(START, loss_of, most=6)
+    assert best == START.times("tables", -2).times("dense", 1)
+    first_of_dense = next(n for n, one in enumerate(asked) if one.dense != START.dense)
+    assert {one.tables for one in asked[first_of_dense:]} == {best.tables}
+    asked.clear()
+    assert tuned(START, loss_of, most=2).tables > best.tables
+    assert len({one.tables for one in asked}) == 2
 
 
 def test_a_search_ends_at_the_series_end_and_leaves_rates_at_which_training_diverged():

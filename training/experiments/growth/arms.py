@@ -23,7 +23,7 @@ from training.data.dataset import ExampleTable
 from training.data.examples import Examples
 from training.evaluation.holdout import best_log_losses
 from training.experiments.growth.ratios import Point
-from training.experiments.one_pass import Days, OnePass, saved
+from training.experiments.one_pass import DECAY, WARM_UP, Days, OnePass, Rates, saved
 from training.metrics import log_losses
 from training.model.flops import cost_of
 from training.model.grown_config import Operator
@@ -35,18 +35,8 @@ from training.upscale.upscale import upscale
 
 logger = logging.getLogger(__name__)
 
-WARM_UP, DECAY = 0.03, 0.15
-"""Shares of a budget's steps."""
 JUDGED_ROWS = 40_000
 """Rows that an evaluation scores, spread evenly over its days; all where there are fewer."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Rates:
-    """Learning rates of a size."""
-
-    dense: float
-    tables: float
 
 
 @dataclasses.dataclass
@@ -144,10 +134,7 @@ class Log:
         return float(log_losses(session.predict(examples.inputs), examples.label).mean())
 
     def _recipe(self, size: str, seed: int) -> Recipe:
-        rates = self.rates[size]
-        return self.one_pass.recipe(
-            self.recipes[size], rate=rates.dense, tables=rates.tables, seed=seed
-        )
+        return self.one_pass.recipe(self.recipes[size], self.rates[size], seed=seed)
 
     def _session(self, recipe: Recipe) -> Session:
         return self.one_pass.session(self.inputs, recipe)

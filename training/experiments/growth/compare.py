@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from training.distributed.divergence import DivergedError
-from training.experiments.growth.arms import DECAY, Arm, Log, Rates
+from training.experiments.growth.arms import Arm, Log
 from training.experiments.growth.ratios import Point, Runs, days_to_better, ratios
 from training.experiments.journal import Journal, hash_of
-from training.experiments.one_pass import next_to_try, setting_of
+from training.experiments.one_pass import DECAY, START, Rates, setting_of, tuned
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +30,6 @@ COMPUTE_SHARES = (0.7, 0.8, 0.9, 1.0)
 """Budgets of the grown one after that of equal examples, as shares of the large one's compute."""
 SEARCH_SHARE = 0.4
 """Of the steps, in the search for rates."""
-START = Rates(dense=3e-3, tables=0.25)
-"""Where the search begins; neighbours differ by ``FACTOR``."""
-FACTOR = 2.0
-_EXPONENTS = range(-9, 10)
-"""Of ``FACTOR``, in the search."""
 MIN_STEPS = 40
 
 
@@ -153,25 +148,19 @@ def _control(log: Log, small: Arm, steps: int) -> list[float]:
 
 
 def _rates(kept: _Kept, size: str, steps: int, trials: int) -> Rates:
-    """The best rate of the tables, then of the dense part, each between two worse ones."""
-    chosen = START
-    for field in ("tables", "dense") if trials else ():
-        losses: dict[int, float] = {}
-        while (n := next_to_try(losses, first=0, among=_EXPONENTS, most=trials)) is not None:
-            rates = _times(chosen, field, n)
-            kept.log.rates[size] = rates
-            try:
-                losses[n] = kept.run(size, [steps], seed=0, part="valid").points[-1].log_loss
-            except DivergedError as error:
-                logger.warning("%s: %s: %s", size, rates, error)
-                losses[n] = math.inf
-        logger.info("%s: log loss by %s rate, times %g to the: %s", size, field, FACTOR, losses)
-        chosen = _times(chosen, field, min(losses, key=lambda n: losses[n]))
-    return chosen
+    """The best rates on the days that choose; without trials those that a search begins with."""
 
+    def loss_of(rates: Rates) -> float:
+        kept.log.rates[size] = rates
+        try:
+            loss = kept.run(size, [steps], seed=0, part="valid").points[-1].log_loss
+        except DivergedError as error:
+            logger.warning("%s: %s: %s", size, rates, error)
+            return math.inf
+        logger.info("%s: log loss %.5f with %s", size, loss, rates)
+        return loss
 
-def _times(rates: Rates, field: str, exponent: int) -> Rates:
-    return dataclasses.replace(rates, **{field: getattr(rates, field) * FACTOR**exponent})
+    return tuned(START, loss_of, most=trials) if trials else START
 
 
 def _shown(arms: list[Arm], whole: float) -> list[dict[str, object]]:

@@ -24,6 +24,7 @@ AXES = {
     "dim": Axis("Embedding width", "make the embeddings {factor}× as wide"),
     "overarch": Axis("Over-arch", "make the over-arch {factor}× as wide"),
     "dense": Axis("All MLPs", "make all MLPs {factor}× as wide"),
+    "depth": Axis("Depth", "stack {factor}× the layers"),
     "compute": Axis(
         "Wukong's ladder", "climb Wukong's ladder to {factor}× the compute of an example"
     ),
@@ -59,6 +60,7 @@ class Point:
     """That were trained on."""
     learning_rate: float
     """Of the dense part."""
+    tables_learning_rate: float | None = None
     recipe: str | None = None
     """A name that ``training.recipes`` knows, where the run's size has one."""
     key: str

@@ -1,6 +1,6 @@
 """The runs of a sweep: each trains one size of one data set, and is judged on its last days.
 
-A run is one pass over the training days in order of time, with weights averaged at its end.
+A run is one pass over the training days in order of time: warm-up, stable, decay.
 """
 
 import dataclasses
@@ -14,18 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from features.encoding.encode import Ids, ModelInputs
+from training.config.model import WukongConfig
 from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable, user_groups
 from training.data.examples import Examples
 from training.distributed.divergence import DivergedError
 from training.experiments.journal import hash_of
-from training.experiments.one_pass import (
-    AVERAGE_DECAY,
-    WARM_UP_STEPS,
-    Days,
-    OnePass,
-    setting_of,
-)
+from training.experiments.one_pass import DECAY, START, WARM_UP, Days, OnePass, Rates, setting_of
 from training.experiments.scaling.points import Point
 from training.experiments.sweep.sizes import Size
 from training.metrics import Metrics, evaluate
@@ -34,12 +29,11 @@ from training.model.inputs import Inputs, inputs_of
 from training.recipes import recipe_of
 from training.registry.mlflow_registry import Registry
 from training.trainer.loop import take_steps
+from training.trainer.schedule import falling
 from training.trainer.session import Step
 
 logger = logging.getLogger(__name__)
 
-_WARM_UP_SHARE = 0.1
-"""The learning rate rises over ``WARM_UP_STEPS``, or over this share of a short run."""
 _TIMED_STEPS = 6
 _SMALL_TABLE = 64
 """Rows that a table keeps at the least."""
@@ -52,8 +46,11 @@ class Outcome:
     key: str
     axis: str
     model: str
+    recipe: str
     label: str
     learning_rate: float
+    """Of the dense part."""
+    tables_learning_rate: float
     seed: int
     valid_ne: float
     test_ne: float
@@ -118,18 +115,19 @@ class Runs:
         days = [*self.days.train, *self.days.valid, *self.days.test]
         self.setting = setting_of(table, days, "training.experiments.sweep.sweep")
 
-    def train(self, size: Size, rate: float, seed: int) -> Outcome:
+    def train(self, size: Size, rates: Rates, seed: int) -> Outcome:
         """One run, judged on the days behind its own; of one that diverges the losses are NaN."""
-        key = self.key_of(size, rate, seed)
+        key = self.key_of(size, rates, seed)
         started = time.monotonic()
-        parameters = {"axis": size.axis, "size": size.label, "seed": seed, "learning_rate": rate}
+        parameters = {"axis": size.axis, "size": size.label, "seed": seed}
+        parameters |= {"learning_rate": rates.dense, "tables_learning_rate": rates.tables}
         run = self.registry.start_run(self.days.test[-1], {**parameters, "key": key})
         judged: list[Metrics] = []
         examples = 0
         try:
-            judged, examples = self._trained(size, rate, seed)
+            judged, examples = self._trained(size, rates, seed)
         except DivergedError as error:
-            logger.warning("%s, learning rate %g, seed %d: %s", size.label, rate, seed, error)
+            logger.warning("%s, %s, seed %d: %s", size.label, rates, seed, error)
         valid_ne, test_ne = (one.ne for one in judged) if judged else (math.nan, math.nan)
         self.registry.finish_run(
             run,
@@ -142,8 +140,10 @@ class Runs:
             key=key,
             axis=size.axis,
             model=size.recipe.model.interaction.kind,
+            recipe=size.recipe.name,
             label=size.label,
-            learning_rate=rate,
+            learning_rate=rates.dense,
+            tables_learning_rate=rates.tables,
             seed=seed,
             valid_ne=valid_ne,
             test_ne=test_ne,
@@ -153,35 +153,33 @@ class Runs:
             setting=self.setting,
         )
 
-    def _trained(self, size: Size, rate: float, seed: int) -> tuple[list[Metrics], int]:
+    def _trained(self, size: Size, rates: Rates, seed: int) -> tuple[list[Metrics], int]:
         """What a run reaches on the days of validation and the last ones, and its examples."""
         table, steps = self.table_of(size), self.steps_of(size)
-        recipe = self.log.recipe(size.recipe, rate=rate, seed=seed)
-        session = self.log.session(table.inputs, recipe)
-        average = session.average(AVERAGE_DECAY)
-        warm_up = min(WARM_UP_STEPS, math.ceil(_WARM_UP_SHARE * steps))
+        session = self.log.session(table.inputs, self.log.recipe(size.recipe, rates, seed=seed))
+        warm_up, decay = math.ceil(WARM_UP * steps), math.ceil(DECAY * steps)
         examples = 0
 
         def count(_: int, step: Step) -> None:
             nonlocal examples
-            average.update()
             examples += len(step.batch.label)
 
         take_steps(
             session,
             itertools.islice(dataclasses.replace(self.log, table=table).batches(seed), steps),
-            schedule=lambda done: min(1.0, (done + 1) / warm_up),
+            schedule=lambda done: (
+                min(1.0, (done + 1) / warm_up) * falling(done, steps, decay=decay)
+            ),
             after_step=count,
         )
-        with average.in_place():
-            judged = [
-                evaluate(
-                    session.predict(table.hashed(part.inputs)),
-                    part.label,
-                    user_groups(part, table.schema),
-                )
-                for part in (self.examples["valid"], self.examples["test"])
-            ]
+        judged = [
+            evaluate(
+                session.predict(table.hashed(part.inputs)),
+                part.label,
+                user_groups(part, table.schema),
+            )
+            for part in (self.examples["valid"], self.examples["test"])
+        ]
         return judged, examples
 
     def point(self, size: Size, outcome: Outcome) -> Point:
@@ -201,6 +199,7 @@ class Runs:
             training_flops=float(flops) * outcome.examples,
             examples=outcome.examples,
             learning_rate=outcome.learning_rate,
+            tables_learning_rate=outcome.tables_learning_rate,
             recipe=_known(recipe),
             key=outcome.key,
         )
@@ -208,8 +207,7 @@ class Runs:
     def estimate_seconds(self, size: Size) -> float:
         """How long one run takes, from a few of its own steps."""
         table = self.table_of(size)
-        recipe = self.log.recipe(size.recipe, rate=1e-3, seed=0)
-        session = self.log.session(table.inputs, recipe)
+        session = self.log.session(table.inputs, self.log.recipe(size.recipe, START, seed=0))
         stream = dataclasses.replace(self.log, table=table).batches(seed=0)
         take_steps(session, itertools.islice(stream, 1))
         started = time.monotonic()
@@ -227,9 +225,9 @@ class Runs:
         """The examples with as many rows of each table as a size has."""
         return HashedTable(self.table, self.inputs, size.rows_share)
 
-    def key_of(self, size: Size, rate: float, seed: int) -> str:
+    def key_of(self, size: Size, rates: Rates, seed: int) -> str:
         """The key of a run in the journal."""
-        recipe = self.log.recipe(size.recipe, rate=rate, seed=seed)
+        recipe = self.log.recipe(size.recipe, rates, seed=seed)
         content: dict[str, object] = {
             "setting": self.setting,
             "recipe": dataclasses.replace(recipe, name="").to_dict(),
@@ -246,6 +244,9 @@ class Runs:
             return float(capped(largest.num_rows, size.rows_share)), "rows of the largest table"
         if size.axis == "dim":
             return float(size.recipe.model.embedding_dim), "dimensions"
+        stack = size.recipe.model.interaction
+        if size.axis == "depth" and isinstance(stack, WukongConfig):
+            return float(len(stack.layers)), "layers"
         return float(flops), "dense FLOPs per example"
 
 

@@ -20,6 +20,8 @@ _BELOW = ((1, 0.25), (1, 0.5), (0, 0.5))
 """Layers (0: the base's), and multiples of n_F, n_L, k and MLP widths, below the base."""
 _ABOVE = (2, 3, 4, 6)
 """Factors of the recipes above it."""
+_DEPTHS = (1, 2, 3, 4, 6, 8)
+"""Layers, each as the base's first."""
 _COLUMNS = 4
 """Embedding widths are multiples of this: the kernels take no others."""
 _WIDTHS = {"mlp", "over_arch", "head", "first", "second", "afn_mlp", "gate", "bottom_mlp"}
@@ -57,6 +59,10 @@ def sizes_of(axis: str, base: Recipe, *, num_points: int) -> list[Size]:
         raise ValueError(f"points: {num_points}; at least {MIN_POINTS}")
     if axis == "compute" and isinstance(base.model.interaction, WukongConfig):
         return _ladder(base, num_points)
+    if axis == "depth":
+        if base.model.interaction.kind != "wukong":
+            raise ValueError(f"axis depth: {base.name} has no layers to stack; a Wukong has")
+        return _depths(base, num_points)
     if axis in {"data", "rows"}:
         field, factor = ("data_share", 2.0) if axis == "data" else ("rows_share", 4.0)
         shares = [factor ** (index - num_points + 1) for index in range(num_points)]
@@ -124,6 +130,23 @@ def _ladder(base: Recipe, num_points: int) -> list[Size]:
         raise ValueError(f"points: {num_points}; the ladder has {len(rungs)}")
     indices = [round(index * (len(rungs) - 1) / (num_points - 1)) for index in range(num_points)]
     return [Size(axis="compute", label=rungs[index].name, recipe=rungs[index]) for index in indices]
+
+
+def _depths(base: Recipe, num_points: int) -> list[Size]:
+    stack = base.model.interaction
+    assert isinstance(stack, WukongConfig)
+    if num_points > len(_DEPTHS):
+        raise ValueError(f"points: {num_points}; depths are {', '.join(map(str, _DEPTHS))}")
+    found = []
+    for depth in _DEPTHS[:num_points]:
+        layers = dataclasses.replace(stack, layers=stack.layers[:1] * depth)
+        model = dataclasses.replace(base.model, interaction=layers)
+        recipe = base if model == base.model else _named(base, model, f"{depth} layers")
+        if depth > len(stack.layers):
+            with contextlib.suppress(ValueError):
+                recipe = recipe_of(f"{base.name}-l{depth}")
+        found.append(Size(axis="depth", label=f"{depth} layers", recipe=recipe))
+    return found
 
 
 def _larger(base: Recipe) -> list[Recipe]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from features.places import Place
 from training.data.dataset import ExampleTable
 from training.experiments.journal import Journal
-from training.experiments.one_pass import next_to_try
+from training.experiments.one_pass import START, Rates, tuned
 from training.experiments.scaling.points import Point, append_points, read_points
 from training.experiments.sweep.runs import Outcome, Runs
 from training.experiments.sweep.sizes import Size
@@ -26,10 +26,13 @@ from training.registry.mlflow_registry import Registry
 
 logger = logging.getLogger(__name__)
 
-LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-"""Of the dense part; each size has the best of them, searched from the last size's outwards."""
-_RATES, _FIRST_RATE = range(len(LEARNING_RATES)), 2
+MOST_RATES = 6
+"""Of the tables, and of the dense part, that a size tries, from the last size's outwards."""
 _BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed} of about {remaining} more{postfix}"
+
+
+class _OverBudgetError(Exception):
+    """The next run would end behind the budget."""
 
 
 class Sweep:
@@ -80,14 +83,15 @@ class Sweep:
             )
         estimates = [self._estimate(size) for size in sizes]
         self._log_estimates(sizes, estimates)
-        started, rate, left = time.monotonic(), _FIRST_RATE, []
+        started, rates, left = time.monotonic(), START, []
         with tqdm(total=sum(estimates), desc=sizes[0].axis, bar_format=_BAR, smoothing=0) as bar:
             for size, estimate in zip(sizes, estimates, strict=True):
                 done = bar.n
-                rate, is_whole = self._size(size, rate, estimate / self._num_runs, bar)
-                bar.update(done + estimate - bar.n)
-                if not is_whole:
+                try:
+                    rates = self._size(size, rates, estimate / self._num_runs, bar)
+                except _OverBudgetError:
                     left.append(size.label)
+                bar.update(done + estimate - bar.n)
         return {
             "points": str(self.points),
             "estimated_minutes": sum(estimates) / 60,
@@ -97,53 +101,60 @@ class Sweep:
 
     @property
     def _num_runs(self) -> int:
-        """Of a size, usually: its learning rate's neighbours, and the other seeds."""
-        return 3 + self.seeds - 1
+        """Of a size, usually: both learning rates' neighbours, and the other seeds."""
+        return 5 + self.seeds - 1
 
-    def _size(self, size: Size, rate: int, seconds: float, bar: "tqdm[Never]") -> tuple[int, bool]:
-        """The learning rate of a size, then its seeds; the rate, and whether all was done."""
-        tried: dict[int, float] = {}
-        share, limit = seconds, bar.n + seconds * self._num_runs
-        while (index := next_to_try(tried, first=rate, among=_RATES, most=len(_RATES))) is not None:
-            outcome = self._outcome(size, LEARNING_RATES[index], 0, seconds, bar)
-            if outcome is None:
-                return rate, False
-            has_ended = math.isfinite(outcome.valid_ne)
-            tried[index] = outcome.valid_ne if has_ended else math.inf
-            if has_ended:
+    def _size(self, size: Size, rates: Rates, seconds: float, bar: "tqdm[Never]") -> Rates:
+        """The best learning rates of a size, and its points at these."""
+        limit = bar.n + seconds * self._num_runs
+
+        def outcome(rates: Rates, seed: int) -> Outcome:
+            nonlocal seconds
+            found, is_new = self._outcome(size, rates, seed, seconds, bar)
+            if is_new:
+                bar.update(min(seconds, max(0.0, limit - bar.n)))
                 # A whole run is a better estimate than a few timed steps.
-                seconds = outcome.seconds
-            bar.update(min(share, limit - bar.n))
-        best = min(tried, key=lambda index: tried[index])
-        outcomes = [
-            self._outcome(size, LEARNING_RATES[best], seed, seconds, bar)
-            for seed in range(self.seeds)
-        ]
-        points = [
-            self.runs.point(size, one) for one in outcomes if one and math.isfinite(one.test_ne)
-        ]
-        append_points(self.points, [point for point in points if point not in self._known_points])
-        return best, all(outcomes)
+                seconds = found.seconds if math.isfinite(found.valid_ne) else seconds
+            return found
+
+        def loss_of(rates: Rates) -> float:
+            reached = outcome(rates, 0).valid_ne
+            return reached if math.isfinite(reached) else math.inf
+
+        best = tuned(rates, loss_of, most=MOST_RATES)
+        for seed in range(self.seeds):
+            found = outcome(best, seed)
+            if math.isfinite(found.test_ne):
+                point = self.runs.point(size, found)
+                append_points(self.points, [point] if point not in self._known_points else [])
+        return best
 
     def _outcome(
-        self, size: Size, rate: float, seed: int, seconds: float, bar: "tqdm[Never]"
-    ) -> Outcome | None:
-        """A run, or what the journal has of it; None when it would go beyond the budget."""
-        key = self.runs.key_of(size, rate, seed)
+        self, size: Size, rates: Rates, seed: int, seconds: float, bar: "tqdm[Never]"
+    ) -> tuple[Outcome, bool]:
+        """A run, or what the journal has of it; whether it was run now.
+
+        Raises:
+            _OverBudgetError: It would go beyond the budget.
+        """
+        key = self.runs.key_of(size, rates, seed)
         if key in self.outcomes:
-            return self.outcomes[key]
+            return self.outcomes[key], False
         if time.monotonic() + seconds > self.ends:
-            return None
-        bar.set_postfix_str(f"{size.label}, learning rate {rate:g}, seed {seed}")
-        outcome = self.runs.train(size, rate, seed)
+            raise _OverBudgetError
+        bar.set_postfix_str(f"{size.label}, {rates}, seed {seed}")
+        outcome = self.runs.train(size, rates, seed)
         self.outcomes[key] = outcome
         self._journal.add(key, dataclasses.asdict(outcome))
-        return outcome
+        return outcome, True
 
     def _estimate(self, size: Size) -> float:
         """Seconds that a size will take, from a few of its own steps; 0 when it is done."""
-        last = self.seeds - 1
-        if any(self.runs.key_of(size, rate, last) in self.outcomes for rate in LEARNING_RATES):
+        asked = (size.axis, size.recipe.name, size.label, self.runs.setting)
+        if any(
+            (one.axis, one.recipe, one.label, one.setting) == asked and one.seed == self.seeds - 1
+            for one in self.outcomes.values()
+        ):
             return 0.0
         return self._num_runs * self.runs.estimate_seconds(size)
 

@@ -124,7 +124,7 @@ def test_training_flops_are_read_off_the_runs_and_go_on_as_they_ended():
     ("changed", "message"),
     [
         ({"model": "dlrm"}, r"model: 'dlrm'; one of \['wukong'\]"),
-        ({"x": {"depth": 2}}, "x: 'depth'; an axis is one of"),
+        ({"x": {"height": 2}}, "x: 'height'; an axis is one of"),
         ({"x": {"rows": "8k"}}, "x of rows: '8k'; a finite number above 0"),
         ({"ne": 0}, "ne: 0; a finite number above 0"),
     ],

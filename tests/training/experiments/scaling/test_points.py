@@ -50,7 +50,7 @@ def test_a_bad_line_is_named(tmp_path, line):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("axis", "depth"), ("x", 0), ("ne", float("nan")), ("training_flops", "many")],
+    [("axis", "height"), ("x", 0), ("ne", float("nan")), ("training_flops", "many")],
 )
 def test_a_value_that_no_run_has_is_refused_by_name(field, value):
     with pytest.raises(ValueError, match=f"{field}: {value!r}"):

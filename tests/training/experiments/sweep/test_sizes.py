@@ -35,6 +35,20 @@ def test_the_ladder_spans_two_orders_of_magnitude_and_ends_in_recipes_to_grow_to
     assert recipe_of(sizes[-1].recipe.name) == sizes[-1].recipe
 
 
+def test_depth_is_layers_alone_and_what_is_deeper_can_be_grown_to():
+    base = recipe_of("wukong-small")
+    found = [size.recipe for size in sizes_of("depth", base, num_points=6)]
+    stacks = [recipe.model.interaction for recipe in found]
+    assert [len(stack.layers) for stack in stacks] == [1, 2, 3, 4, 6, 8]
+    assert {layer for stack in stacks for layer in stack.layers} == {
+        base.model.interaction.layers[0]
+    }
+    assert found[1] == base
+    for deeper in found[2:]:
+        assert recipe_of(deeper.name) == deeper
+        assert deeper.model.embedding_dim == base.model.embedding_dim
+
+
 def test_wider_embeddings_leave_the_rest_as_it_is():
     sizes = sizes_of("dim", recipe_of("wukong-small"), num_points=5)
     assert [size.recipe.model.embedding_dim for size in sizes] == [8, 16, 32, 64, 128]
@@ -57,8 +71,12 @@ def test_what_cannot_be_measured_is_refused():
         sizes_of("dim", base, num_points=4)
     with pytest.raises(ValueError, match="points: 9; the ladder has 8"):
         sizes_of("compute", base, num_points=9)
-    with pytest.raises(ValueError, match="axis: 'depth'; one of"):
-        sizes_of("depth", base, num_points=5)
+    with pytest.raises(ValueError, match="axis: 'height'; one of"):
+        sizes_of("height", base, num_points=5)
+    with pytest.raises(ValueError, match="axis depth: dlrm-small has no layers"):
+        sizes_of("depth", recipe_of("dlrm-small"), num_points=5)
+    with pytest.raises(ValueError, match="points: 7; depths are 1, 2, 3, 4, 6, 8"):
+        sizes_of("depth", base, num_points=7)
     narrow = dataclasses.replace(base, model=dataclasses.replace(base.model, embedding_dim=8))
     with pytest.raises(ValueError, match="too small to have 9 sizes"):
         sizes_of("dim", narrow, num_points=9)

@@ -8,9 +8,10 @@ import pytest
 
 from training.data.dataset import ExampleTable
 from training.distributed.process_group import process_group
+from training.experiments.one_pass import FACTOR, START, Rates
 from training.experiments.scaling.points import read_points
 from training.experiments.sweep.sizes import sizes_of
-from training.experiments.sweep.sweep import LEARNING_RATES, Sweep
+from training.experiments.sweep.sweep import Sweep
 from training.recipes import recipe_of
 from training.registry.mlflow_registry import Registry
 
@@ -55,11 +56,13 @@ def test_every_size_has_its_seeds_at_the_rate_that_validation_chose(built, swept
     journal = [json.loads(line) for line in runs(folder)]
     for point in points:
         tried = [run for run in journal if run["examples"] == point.examples and run["seed"] == 0]
-        best = min(tried, key=lambda run: run["valid_ne"])["learning_rate"]
-        assert point.learning_rate == best
-        rates = sorted(run["learning_rate"] for run in tried)
-        assert rates == [rate for rate in LEARNING_RATES if rates[0] <= rate <= rates[-1]]
-        assert len(rates) >= 2
+        best = min(tried, key=lambda run: run["valid_ne"])
+        chosen = (best["learning_rate"], best["tables_learning_rate"])
+        assert (point.learning_rate, point.tables_learning_rate) == chosen
+        for field in ("learning_rate", "tables_learning_rate"):
+            rates = sorted({run[field] for run in tried})
+            assert len(rates) >= 2
+            assert np.divide(rates[1:], rates[:-1]) == pytest.approx(FACTOR)
 
 
 def test_a_sweep_that_is_done_does_nothing_again(built, swept):
@@ -114,8 +117,11 @@ def test_fewer_rows_share_ids_and_keep_the_unknown(built, group, tmp_path):
 def test_another_configuration_is_another_key(built, group, tmp_path):
     made = sweep(built, tmp_path)
     sizes = sizes_of("data", recipe_of("wukong-tiny"), num_points=5)
-    assert made.runs.key_of(sizes[-1], 1e-3, 0) != made.runs.key_of(sizes[-1], 1e-3, 1)
-    assert made.runs.key_of(sizes[-1], 1e-3, 0) != made.runs.key_of(sizes[0], 1e-3, 0)
+    configurations = [
+        *((sizes[-1], START, 0), (sizes[-1], START, 1), (sizes[0], START, 0)),
+        *((sizes[-1], START.times(field, 1), 0) for field in ("dense", "tables")),
+    ]
+    assert len({made.runs.key_of(*one) for one in configurations}) == len(configurations)
 
 
 def test_points_of_other_days_leave_the_study(built, swept, tmp_path):
@@ -139,5 +145,5 @@ def test_points_of_other_days_leave_the_study(built, swept, tmp_path):
 def test_a_run_that_diverges_ends_at_once_and_is_no_failure(built, group, tmp_path):
     made = sweep(built, tmp_path)
     (smallest, *_) = sizes_of("rows", recipe_of("wukong-tiny"), num_points=5)
-    outcome = made.runs.train(smallest, 1e12, 0)
+    outcome = made.runs.train(smallest, Rates(dense=1e12, tables=0.05), 0)
     assert np.isnan([outcome.valid_ne, outcome.test_ne, outcome.test_log_loss]).all()
