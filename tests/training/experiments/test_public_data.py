@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from support.training.public_data import INPUTS, problem, small_recipe, split
+from support.training.experiments.public_data import INPUTS, problem, small_recipe, split
 
 from training.__main__ import main
 from training.config.model import MODELS

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from support.training.public_data import problem, small_recipe
+from support.training.experiments.public_data import problem, small_recipe
 
 from training.distributed.process_group import process_group
 from training.experiments.public_data import search as settings_search
