@@ -5,7 +5,7 @@ import datetime
 import functools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,18 +111,7 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     session = Session(inputs, run.recipe, first_rows(learnt, days) if is_fitted else None)
     outcomes = _load(parent, adoption, session) if parent else {}
     _log_start(parent, days, session)
-    identity = {
-        "schema": run.schema.fingerprint(),
-        "recipe": run.recipe.to_dict(),
-        "parent": parent.name if parent else None,
-        "partitions": learnt.content_hashes(days),
-    }
-    at_most = run.checkpoint_steps
-    progress = Progress(
-        checkpoints.running(run.name),
-        identity,
-        at_most=config.checkpoint_steps if at_most is None else at_most,
-    )
+    progress = _progress(run, parent, learnt.content_hashes(days), checkpoints)
     growth = parent.manifest.growth if parent else None
     health = HealthWatch(session, growth.get("new_layers", []) if growth else [])
     curve = fit(
@@ -139,10 +128,10 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
     holdout = evaluate_days(session, table, run.holdout)
     manifest = _manifest(run, parent, learnt, days, session.steps, holdout)
     manifest = dataclasses.replace(manifest, judged=table.content_hashes(run.holdout))
-    if run.immature:
-        manifest = _with_immature(manifest, table, learnt, days)
     if adoption is not None:
         manifest = dataclasses.replace(manifest, adopted=outcomes)
+    if run.immature:
+        manifest = _with_immature(manifest, table, learnt, days)
     state = training_state(session.model, session.optimizer)
     saved = save(checkpoints.root, state, manifest, run.name)
     agreed(functools.partial(note_learnt, table, saved))
@@ -159,6 +148,22 @@ def train(run: Run, table: ExampleTable, checkpoints: Checkpoints) -> Result:
         shards=local_shards(session.model),
         rebuilt=rebuilt,
     )
+
+
+def _progress(
+    run: Run, parent: Checkpoint | None, partitions: Mapping[str, str], checkpoints: Checkpoints
+) -> Progress:
+    """Where a run that is ended goes on, while all that it is made of is as it was."""
+    identity = {
+        "schema": run.schema.fingerprint(),
+        "recipe": run.recipe.to_dict(),
+        "parent": parent.name if parent else None,
+        "partitions": partitions,
+    }
+    at_most = run.checkpoint_steps
+    if at_most is None:
+        at_most = run.recipe.training.checkpoint_steps
+    return Progress(checkpoints.running(run.name), identity, at_most=at_most)
 
 
 def evaluate_days(
