@@ -48,9 +48,8 @@ def write_training_page(
 ) -> str:
     """The page of a run, by its checkpoint's name; returns its path below ``reports``."""
     path = PurePath(dataset, "training", name, "index.html")
-    written = site.write(training_page(dataset, name, curve, facts, parts), reports, path)
-    put_whole((reports / path).with_name("curve.json"), json.dumps(curve).encode())
-    return written
+    page = training_page(dataset, name, curve, facts, parts)
+    return site.write(page, reports, path, figures={"curve.json": curve})
 
 
 def training_page(
