@@ -163,7 +163,6 @@ ON_THIS_MACHINE = {
     "training/evaluation/reports.py": "a page's name, below the reports",
     "training/experiments/journal.py": "the code whose runs it keeps",
     "training/experiments/scoring_speed.py": "native code that is timed",
-    "training/experiments/sweep/run_study.py": "MLflow's database",
     "features/spark/topic.py": "the folder of Spark's jars",
     "training/registry/champions.py": "MLflow's database",
     "training/registry/mlflow_registry.py": "MLflow's database",

@@ -7,10 +7,10 @@ import datetime
 
 from features.cli import Command, Summary
 from features.datasets.catalog import schema_of
-from training.experiments.daily.request import DailyRequest
 from training.experiments.public_data.request import BenchmarkRequest
 from training.experiments.requests import (
     BacktestRequest,
+    DailyRequest,
     ExportBenchRequest,
     GrowthRequest,
     LawRequest,
@@ -37,14 +37,14 @@ def _export_bench(request: ExportBenchRequest) -> Summary:
 def _backtest(request: BacktestRequest) -> Summary:
     from training.data.dataset import ExampleTable
     from training.distributed.process_group import process_group
-    from training.experiments.backtest import run_backtest, to_dict
+    from training.experiments.backtest import run_backtest
 
     schema, recipe = schema_of(request.dataset), recipe_of(request.recipe)
     table = ExampleTable(request.lake, schema)
     first = request.date - datetime.timedelta(days=request.days - 1)
     with process_group():
-        found = run_backtest(schema, recipe, table, table.days(first, request.date))
-    return {"dataset": schema.name, "recipe": recipe.name, **to_dict(found)}
+        found = run_backtest(recipe, table, table.days(first, request.date))
+    return {"dataset": schema.name, "recipe": recipe.name, **found}
 
 
 def _daily(request: DailyRequest) -> Summary:
@@ -131,16 +131,7 @@ def _benchmark(request: BenchmarkRequest) -> Summary:
     from training.experiments.public_data.run import run_benchmark
 
     with process_group():
-        return run_benchmark(
-            *(request.dataset, request.data, request.model),
-            recipe=request.recipe,
-            batch_size=request.batch_size,
-            compute_of=request.compute_of,
-            losses=request.losses,
-            seeds=request.seeds,
-            trials=request.search,
-            search_rows=request.search_rows,
-        )
+        return run_benchmark(request)
 
 
 def _speed(request: SpeedRequest) -> Summary:

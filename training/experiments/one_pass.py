@@ -1,7 +1,6 @@
 """One pass over a log in order of time: how growth and scaling laws compare rankers.
 
-Every ranker sees the same batches, without dropout, for one pass does not overfit. The last days
-are scored by a moving average of the weights.
+Every ranker sees the same batches, without dropout, for one pass does not overfit.
 """
 
 import dataclasses
@@ -21,10 +20,6 @@ from training.model.inputs import Inputs
 from training.trainer.first_rows import first_rows
 from training.trainer.session import Session
 
-WARM_UP_STEPS = 50
-"""Over which the learning rate rises."""
-AVERAGE_DECAY = 0.98
-"""Of the moving average that is judged."""
 _SHUFFLE_ROWS = 65_536
 _MANIFEST_FIELDS = [field.name for field in dataclasses.fields(CheckpointManifest)]
 
@@ -78,18 +73,12 @@ class OnePass:
         self, recipe: Recipe, *, rate: float, seed: int, tables: float | None = None
     ) -> Recipe:
         """A recipe with the learning rates and the seed of one run; None: the recipe's own."""
-        if tables is None:
-            tables = recipe.training.sparse_learning_rate
-        return dataclasses.replace(
-            recipe,
-            model=dataclasses.replace(recipe.model, dropout=0.0),
-            training=dataclasses.replace(
-                recipe.training,
-                batch_size=self.batch_size,
-                dense_learning_rate=rate,
-                sparse_learning_rate=tables,
-                seed=seed,
-            ),
+        model = dataclasses.replace(recipe.model, dropout=0.0)
+        return dataclasses.replace(recipe, model=model).with_training(
+            batch_size=self.batch_size,
+            dense_learning_rate=rate,
+            sparse_learning_rate=tables or recipe.training.sparse_learning_rate,
+            seed=seed,
         )
 
     def session(self, inputs: Inputs, recipe: Recipe) -> Session:
@@ -131,8 +120,7 @@ def next_to_try(losses: Mapping[int, float], *, first: int, among: range, most: 
 def saved(session: Session, root: Place, table: ExampleTable) -> Checkpoint:
     """A checkpoint of a session as it is."""
     values: dict[str, Any] = dict.fromkeys(_MANIFEST_FIELDS, "")
-    days = table.days(datetime.date.min, datetime.date.max)
     values |= {"recipe": session.recipe.to_dict(), "family": [], "run_day": "parent"}
-    values |= {"trained_through": str(days[0]), "steps": session.steps}
+    values |= {"trained_through": str(table.days()[0]), "steps": session.steps}
     state = training_state(session.model, session.optimizer)
     return save(root, state, CheckpointManifest(**values), "parent")

@@ -3,14 +3,16 @@
 import dataclasses
 import datetime
 import re
-from typing import Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 from features.datasets.catalog import known
 from features.options import OfDataset, OfDay, count, from_flags, option, whole
 from features.places import Place
 from training.distributed.accelerators import ACCELERATORS, Accelerator
+from training.experiments.daily.policies import POLICIES
 from training.experiments.scaling.points import AXES
-from training.recipes import recipe_of
+from training.recipes import recipe_name, recipe_of
 from training.requests import (
     RECIPE_TEXT,
     ChangesRecipe,
@@ -20,18 +22,21 @@ from training.requests import (
     Tracks,
     UsesCompiled,
     UsesStudy,
-    recipe_name,
 )
 
 _UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 
 
-def _axes(text: str) -> tuple[str, ...]:
-    """``compute,data`` as names of axes; a name that is there twice counts once."""
-    names = tuple(dict.fromkeys(text.split(",")))
-    if unknown := [name for name in names if name not in AXES]:
-        raise ValueError(f"{unknown}: axes are {sorted(AXES)}")
-    return names
+def _names_of(what: str, known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+    """Reads ``compute,data`` as known names; one that is there twice counts once."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(text.split(",")))
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"{unknown}: {what} are {sorted(known)}")
+        return names
+
+    return parse
 
 
 def _size_in_bytes(text: str) -> int:
@@ -40,6 +45,11 @@ def _size_in_bytes(text: str) -> int:
     if not found or not float(found[1]):
         raise ValueError(f"{text!r}: a size such as 80GB or 512MB")
     return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def _size(text: str) -> Any:
+    """A field of a request: bytes, or None."""
+    return option(text, parse=_size_in_bytes, metavar="SIZE", default=None)
 
 
 @from_flags
@@ -68,6 +78,24 @@ class BacktestRequest(OfRecipe, OfDay, ReadsLake):
 
 
 @from_flags
+class DailyRequest(Reports, OfRecipe, OfDay, ReadsLake):
+    """Compare what a daily run may do, and say what the age of a model costs.
+
+    Rates, passes, batches, replay, recalibration, from scratch, never: each policy predicts the
+    last days one by one, and then learns them in its way.
+    """
+
+    days: int = option("days to predict, to --date", parse=count, default=28)
+    seeds: int = option("runs of each policy", parse=count, default=3)
+    policies: tuple[str, ...] = option(
+        "besides the recipe's own, with commas between (else all)",
+        metavar="NAMES",
+        parse=_names_of("policies", POLICIES),
+        default=tuple(POLICIES),
+    )
+
+
+@from_flags
 class PlanRequest(ChangesRecipe, OfRecipe):
     """Print how a recipe's tables would be spread over devices, and what an epoch would take.
 
@@ -89,32 +117,12 @@ class PlanRequest(ChangesRecipe, OfRecipe):
         metavar="N",
         default=None,
     )
-    hbm: int | None = option(
-        "a device's memory, such as 80GB (else --gpu's)",
-        parse=_size_in_bytes,
-        metavar="SIZE",
-        default=None,
-    )
-    ddr: int | None = option(
-        "the host's memory for a rank", parse=_size_in_bytes, metavar="SIZE", default=None
-    )
-    hbm_bandwidth: int | None = option(
-        "of a device and its memory in a second (else --gpu's)",
-        parse=_size_in_bytes,
-        metavar="SIZE",
-        default=None,
-    )
-    nvlink_bandwidth: int | None = option(
-        "to other devices of the host in a second (else --gpu's)",
-        parse=_size_in_bytes,
-        metavar="SIZE",
-        default=None,
-    )
-    network_bandwidth: int | None = option(
-        "to other hosts in a second, of each device (else --gpu's)",
-        parse=_size_in_bytes,
-        metavar="SIZE",
-        default=None,
+    hbm: int | None = _size("a device's memory, such as 80GB (else --gpu's)")
+    ddr: int | None = _size("the host's memory for a rank")
+    hbm_bandwidth: int | None = _size("of a device and its memory in a second (else --gpu's)")
+    nvlink_bandwidth: int | None = _size("to other devices of the host in a second (else --gpu's)")
+    network_bandwidth: int | None = _size(
+        "to other hosts in a second, of each device (else --gpu's)"
     )
     rows_times: int = option("plan for tables so many times as long", parse=count, default=1)
     rows: int | None = option(
@@ -129,18 +137,19 @@ class PlanRequest(ChangesRecipe, OfRecipe):
 
     def __post_init__(self) -> None:
         """ValueError for a bandwidth of a device that is not named."""
-        if self.gpu is None and (
-            self.hbm_bandwidth or self.nvlink_bandwidth or self.network_bandwidth
-        ):
+        if self.gpu is None and self._bandwidths:
             raise ValueError("gpu: none; a bandwidth replaces that of a device that --gpu names")
+
+    @property
+    def _bandwidths(self) -> dict[str, Any]:
+        names = ("hbm_bandwidth", "nvlink_bandwidth", "network_bandwidth")
+        return {name: value for name in names if (value := getattr(self, name))}
 
     def accelerator(self) -> Accelerator | None:
         """The device of the data sheets, with the bandwidths that the request has."""
         if self.gpu is None:
             return None
-        names = ("hbm_bandwidth", "nvlink_bandwidth", "network_bandwidth")
-        given = {name: value for name in names if (value := getattr(self, name))}
-        return dataclasses.replace(ACCELERATORS[self.gpu], **given)
+        return dataclasses.replace(ACCELERATORS[self.gpu], **self._bandwidths)
 
 
 @from_flags
@@ -196,7 +205,7 @@ class ScalingRequest(Reports, Tracks, UsesStudy, ReadsLake):
         "data, dense (all MLPs), dim (embedding width), overarch (the MLP behind the "
         "interactions), rows (of the tables)",
         flag="--axis",
-        parse=_axes,
+        parse=_names_of("axes", AXES),
         metavar="AXIS[,AXIS]",
     )
     points: int = option("sizes of it; at least 5", parse=count, default=5)

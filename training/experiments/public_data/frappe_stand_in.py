@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from training.experiments.public_data.data import BenchmarkData, InMemory, Split, split_of
+from training.experiments.public_data.data import BenchmarkData, Split, split_of
 from training.metrics import log_losses
 from training.model.inputs import Inputs, SparseInput
 
@@ -92,19 +92,15 @@ def frappe_stand_in() -> BenchmarkData:
     parts = np.split(random.permutation(len(use)), [NUM_TRAIN, NUM_TRAIN + NUM_VALID])
     train, valid, test = (whole.take(rows) for rows in parts)
     best = (odds / (1 + odds))[parts[2]].astype(np.float32)
+    sizes = {"user": NUM_USERS, "item": NUM_APPS, **CONTEXTS}
     return BenchmarkData(
         name="frappe-stand-in",
-        inputs=_inputs(),
-        train=InMemory(_with_unknown(train, train)),
+        inputs=Inputs(sparse=tuple(SparseInput(n, s + 1, n) for n, s in sizes.items()), dense=()),
+        train=_with_unknown(train, train),
         valid=_with_unknown(valid, train),
         test=_with_unknown(test, train),
         best_log_loss=float(log_losses(best, test.label).mean()),
     )
-
-
-def _inputs() -> Inputs:
-    sizes = {"user": NUM_USERS, "item": NUM_APPS, **CONTEXTS}
-    return Inputs(sparse=tuple(SparseInput(n, s + 1, n) for n, s in sizes.items()), dense=())
 
 
 def _with_unknown(split: Split, train: Split) -> Split:

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.interpolate import make_interp_spline
 
-from training.experiments.scaling.bootstrap import LEVEL, Interval
+from training.experiments.scaling.bootstrap import LEVEL, Interval, Observations
 from training.experiments.scaling.curve import Curve
-from training.experiments.scaling.laws import geometric_mean
 from training.experiments.scaling.points import AXES, is_positive
 
 WORTH = 0.0002
@@ -79,7 +78,7 @@ class Step:
     regime: Regime
     is_extrapolated: bool
     """Whether ``to`` is beyond what was run."""
-    share_best: float = 0.0
+    share_best: float
     """Share of the draws in which no other resource's doubling buys more."""
 
     @property
@@ -107,8 +106,8 @@ class Advice:
     @property
     def target(self) -> str | None:
         """The recipe of the best step that gains and has one: what to upscale to."""
-        gaining = (step for step in self.steps if step.regime is Regime.GROWING and step.recipe)
-        return next((step.recipe for step in gaining), None)
+        gaining = (step for step in self.steps if step.regime is Regime.GROWING)
+        return next((step.recipe for step in gaining if step.recipe), None)
 
     @property
     def sentences(self) -> list[str]:
@@ -142,18 +141,14 @@ def advise(curves: Sequence[Curve], current: Current | None = None) -> Advice:
     starts = [given.get(curve.axis, float(curve.observed.x[-1])) for curve in chosen]
     doublings = [curve.change(x, 2 * x)[1] for curve, x in zip(chosen, starts, strict=True)]
     shares = np.bincount(np.argmin(doublings, axis=0), minlength=len(chosen)) / len(doublings[0])
-    steps = [
-        dataclasses.replace(_step(curve, x), share_best=float(share))
-        for curve, x, share in zip(chosen, starts, shares, strict=True)
-    ]
+    steps = map(_step, chosen, starts, shares.tolist())
     return Advice(model, tuple(sorted(steps, key=lambda step: step.doubling.estimate)))
 
 
-def _step(curve: Curve, x: float) -> Step:
+def _step(curve: Curve, x: float, share_best: float) -> Step:
     to, recipe = _destination(curve, x)
     change, doubling = curve.change(x, to), Interval.of(*curve.change(x, 2 * x))
     compute, doubled = compute_factor(curve, x, to), compute_factor(curve, x, 2 * x)
-    takes_compute = doubled > 1.01
     return Step(
         axis=curve.axis,
         model=curve.model,
@@ -165,10 +160,11 @@ def _step(curve: Curve, x: float) -> Step:
         compute_factor=compute,
         recipe=recipe,
         doubling=doubling,
-        compute_doubling=doubling.estimate / math.log2(doubled) if takes_compute else None,
+        compute_doubling=doubling.estimate / math.log2(doubled) if doubled > 1.01 else None,
         distance_to_floor=curve.distance_to_floor(x) if curve.is_floor_identified else None,
         regime=_regime(curve, doubling),
         is_extrapolated=bool(to > curve.observed.x[-1]),
+        share_best=share_best,
     )
 
 
@@ -184,14 +180,10 @@ def _destination(curve: Curve, x: float) -> tuple[float, str | None]:
 
 def compute_factor(curve: Curve, x: float, to: float) -> float:
     """Training FLOPs at ``to`` over those at ``x``, between and beyond runs as a power of x."""
-    log_x = np.log(curve.observed.x)
-    flops = np.array(
-        [
-            geometric_mean(np.array([p.training_flops for p in curve.points if p.x == amount]))
-            for amount in curve.observed.x
-        ]
-    )
-    start, end = make_interp_spline(log_x, np.log(flops), k=1)(np.log([x, to]))
+    runs = curve.points
+    flops = Observations.of([p.x for p in runs], [p.training_flops for p in runs])
+    law = make_interp_spline(np.log(flops.x), np.log(flops.means), k=1)
+    start, end = law(np.log([x, to]))
     return math.exp(end - start)
 
 
@@ -213,7 +205,7 @@ def _recommended(step: Step | None, steps: Sequence[Step]) -> str:
         )
     reach = f", to {step.recipe}" if step.recipe else ""
     action = AXES[step.axis].step.format(factor=f"{step.factor:.2g}")
-    text = f"Next: {action}{reach}: expected NE {_change(step.ne_change)} {_price(step)}."
+    text = f"Next: {action}{reach}: expected NE {_effect(step)}."
     if len(steps) > 1:
         share = f"{100 * step.share_best:.0f} %"
         text += f" Of {len(steps)} resources, doubling this one buys most in {share} of the draws."
@@ -229,20 +221,17 @@ def _sentence(step: Step) -> str:
         return f"{title}: saturated; a doubling takes at most {most:.2f} % off the NE."
     word = "gains" if step.regime is Regime.GROWING else "not clear"
     reach = f" ({step.recipe})" if step.recipe else ""
-    grown = f"{step.factor:.2g}×{reach}"
-    return f"{title}: {word}; {grown} changes the NE by {_change(step.ne_change)} {_price(step)}."
+    return f"{title}: {word}; {step.factor:.2g}×{reach} changes the NE by {_effect(step)}."
 
 
-def _change(change: Interval) -> str:
-    ends = f"{signed_percent(change.low)} to {signed_percent(change.high)} %"
-    return f"{signed_percent(change.estimate)} % ({100 * LEVEL:.0f} % interval {ends})"
+def _effect(step: Step) -> str:
+    change = step.ne_change
+    estimate, low, high = map(signed_percent, (change.estimate, change.low, change.high))
+    interval = f"({100 * LEVEL:.0f} % interval {low} to {high} %)"
+    return f"{estimate} % {interval} at {step.compute_factor:.2g}× training compute"
 
 
 def signed_percent(share: float) -> str:
     """A share in per cent, with a sign unless it rounds to nothing."""
     rounded = round(100 * share, 2)
     return f"{rounded:+.2f}".replace("-", "−") if rounded else "0.00"
-
-
-def _price(step: Step) -> str:
-    return f"at {step.compute_factor:.2g}× training compute"

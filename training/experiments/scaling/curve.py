@@ -20,10 +20,8 @@ from training.experiments.scaling.bootstrap import (
     independent,
 )
 from training.experiments.scaling.laws import BETA_RANGE, FloatArray, Form, Laws
-from training.experiments.scaling.points import Point
+from training.experiments.scaling.points import MIN_POINTS, Point
 
-MIN_POINTS = 5
-"""Different amounts of a resource that a law needs."""
 _SAME = 2.0
 """A difference of AICc below it decides nothing."""
 _FEW = 10

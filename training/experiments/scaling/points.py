@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from features.places import Place
 from training.experiments.journal import append_lines, whole_lines
 
+MIN_POINTS = 5
+"""Different amounts of a resource that a law needs: with a floor it has three parameters."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Axis:

@@ -19,13 +19,7 @@ from training.data.dataset import ExampleTable, user_groups
 from training.data.examples import Examples
 from training.distributed.divergence import DivergedError
 from training.experiments.journal import hash_of
-from training.experiments.one_pass import (
-    AVERAGE_DECAY,
-    WARM_UP_STEPS,
-    Days,
-    OnePass,
-    setting_of,
-)
+from training.experiments.one_pass import Days, OnePass, setting_of
 from training.experiments.scaling.points import Point
 from training.experiments.sweep.sizes import Size
 from training.metrics import Metrics, evaluate
@@ -38,8 +32,10 @@ from training.trainer.session import Step
 
 logger = logging.getLogger(__name__)
 
-_WARM_UP_SHARE = 0.1
-"""The learning rate rises over ``WARM_UP_STEPS``, or over this share of a short run."""
+_AVERAGE_DECAY = 0.98
+"""Of the moving average of the weights that is judged."""
+_WARM_UP_STEPS, _WARM_UP_SHARE = 50, 0.1
+"""The learning rate rises over so many steps, or over this share of a short run."""
 _TIMED_STEPS = 6
 _SMALL_TABLE = 64
 """Rows that a table keeps at the least."""
@@ -108,36 +104,29 @@ class Runs:
         batch_size: int,
     ) -> None:
         self.table = table
-        days = table.days(datetime.date.min, last or datetime.date.max)
-        self.days = Days.of([day for day in days if table.num_rows([day])])
-        self.examples = {"valid": table.read(self.days.valid), "test": table.read(self.days.test)}
+        days = [day for day in table.days(last=last or datetime.date.max) if table.num_rows([day])]
+        self.days = Days.of(days)
+        self.valid, self.test = table.read(self.days.valid), table.read(self.days.test)
         self.inputs = inputs_of(table.schema)
         self.log = OnePass(table, self.days.train, batch_size)
         self.num_steps = self.log.num_steps()
         self.registry = registry
-        days = [*self.days.train, *self.days.valid, *self.days.test]
         self.setting = setting_of(table, days, "training.experiments.sweep.sweep")
 
     def train(self, size: Size, rate: float, seed: int) -> Outcome:
         """One run, judged on the days behind its own; of one that diverges the losses are NaN."""
-        key = self.key_of(size, rate, seed)
-        started = time.monotonic()
+        key, started = self.key_of(size, rate, seed), time.monotonic()
         parameters = {"axis": size.axis, "size": size.label, "seed": seed, "learning_rate": rate}
         run = self.registry.start_run(self.days.test[-1], {**parameters, "key": key})
-        judged: list[Metrics] = []
+        valid = test = None
         examples = 0
         try:
-            judged, examples = self._trained(size, rate, seed)
+            valid, test, examples = self._trained(size, rate, seed)
         except DivergedError as error:
             logger.warning("%s, learning rate %g, seed %d: %s", size.label, rate, seed, error)
-        valid_ne, test_ne = (one.ne for one in judged) if judged else (math.nan, math.nan)
-        self.registry.finish_run(
-            run,
-            metrics=judged[-1].to_dict() if judged else {},
-            tags={"valid_ne": str(valid_ne)},
-            curve=[],
-            succeeded=bool(judged),
-        )
+        valid_ne, metrics = valid.ne if valid else math.nan, test.to_dict() if test else {}
+        tags = {"valid_ne": str(valid_ne)}
+        self.registry.finish_run(run, metrics=metrics, tags=tags, curve=[], succeeded=bool(test))
         return Outcome(
             key=key,
             axis=size.axis,
@@ -146,43 +135,38 @@ class Runs:
             learning_rate=rate,
             seed=seed,
             valid_ne=valid_ne,
-            test_ne=test_ne,
-            test_log_loss=judged[-1].log_loss if judged else math.nan,
+            test_ne=test.ne if test else math.nan,
+            test_log_loss=test.log_loss if test else math.nan,
             examples=examples,
             seconds=time.monotonic() - started,
             setting=self.setting,
         )
 
-    def _trained(self, size: Size, rate: float, seed: int) -> tuple[list[Metrics], int]:
+    def _trained(self, size: Size, rate: float, seed: int) -> tuple[Metrics, Metrics, int]:
         """What a run reaches on the days of validation and the last ones, and its examples."""
         table, steps = self.table_of(size), self.steps_of(size)
         recipe = self.log.recipe(size.recipe, rate=rate, seed=seed)
         session = self.log.session(table.inputs, recipe)
-        average = session.average(AVERAGE_DECAY)
-        warm_up = min(WARM_UP_STEPS, math.ceil(_WARM_UP_SHARE * steps))
-        examples = 0
+        average = session.average(_AVERAGE_DECAY)
+        warm_up = min(_WARM_UP_STEPS, math.ceil(_WARM_UP_SHARE * steps))
+        sizes: list[int] = []
 
-        def count(_: int, step: Step) -> None:
-            nonlocal examples
+        def after_step(_: int, step: Step) -> None:
             average.update()
-            examples += len(step.batch.label)
+            sizes.append(len(step.batch.label))
+
+        def judged(part: Examples) -> Metrics:
+            scores = session.predict(table.hashed(part.inputs))
+            return evaluate(scores, part.label, user_groups(part, table.schema))
 
         take_steps(
             session,
             itertools.islice(dataclasses.replace(self.log, table=table).batches(seed), steps),
             schedule=lambda done: min(1.0, (done + 1) / warm_up),
-            after_step=count,
+            after_step=after_step,
         )
         with average.in_place():
-            judged = [
-                evaluate(
-                    session.predict(table.hashed(part.inputs)),
-                    part.label,
-                    user_groups(part, table.schema),
-                )
-                for part in (self.examples["valid"], self.examples["test"])
-            ]
-        return judged, examples
+            return judged(self.valid), judged(self.test), sum(sizes)
 
     def point(self, size: Size, outcome: Outcome) -> Point:
         """The point of a run for the law."""
@@ -216,7 +200,7 @@ class Runs:
         steps = take_steps(session, itertools.islice(stream, _TIMED_STEPS))
         step = (time.monotonic() - started) / max(1, steps)
         # A forward pass is a third of a step.
-        judged = sum(len(part) for part in self.examples.values()) / self.log.batch_size / 3
+        judged = (len(self.valid) + len(self.test)) / self.log.batch_size / 3
         return step * (self.steps_of(size) + judged)
 
     def steps_of(self, size: Size) -> int:
@@ -230,12 +214,13 @@ class Runs:
     def key_of(self, size: Size, rate: float, seed: int) -> str:
         """The key of a run in the journal."""
         recipe = self.log.recipe(size.recipe, rate=rate, seed=seed)
-        content: dict[str, object] = {
-            "setting": self.setting,
-            "recipe": dataclasses.replace(recipe, name="").to_dict(),
-            "shares": (size.data_share, size.rows_share),
-        }
-        return hash_of(content)
+        return hash_of(
+            {
+                "setting": self.setting,
+                "recipe": dataclasses.replace(recipe, name="").to_dict(),
+                "shares": (size.data_share, size.rows_share),
+            }
+        )
 
     def _resource(self, size: Size, flops: int, examples: int) -> tuple[float, str]:
         """How much of its axis's resource a size has, and the unit."""
