@@ -1,4 +1,4 @@
-"""The commands of ``python -m training`` for experiments and plans: what each does with a request.
+"""The commands of ``python -m training`` for experiments: what each does with a request.
 
 What is slow to import is imported in the command that needs it.
 """
@@ -7,6 +7,7 @@ import datetime
 
 from features.cli import Command, Summary
 from features.datasets.catalog import schema_of
+from training.cli.plan import plan
 from training.experiments.public_data.request import BenchmarkRequest
 from training.experiments.requests import (
     BacktestRequest,
@@ -14,15 +15,11 @@ from training.experiments.requests import (
     ExportBenchRequest,
     GrowthRequest,
     LawRequest,
-    PlanRequest,
     ScalingRequest,
     SpeedRequest,
 )
 from training.recipes import recipe_of
 from training.resources import num_cores
-
-_DEVICES_OF_A_HOST = 8
-"""Of every host that has the table's GPUs."""
 
 
 def _export_bench(request: ExportBenchRequest) -> Summary:
@@ -61,31 +58,6 @@ def _daily(request: DailyRequest) -> Summary:
         found = run_policies(table, recipe, days, names=request.policies, seeds=request.seeds)
     written = write_page(request.reports, schema.name, found)
     return {"dataset": schema.name, "recipe": recipe.name, **found, "report": written}
-
-
-def _plan(request: PlanRequest) -> Summary:
-    from training.distributed.device import Machine
-    from training.distributed.plan_report import planned
-    from training.model.inputs import inputs_of
-
-    known = request.accelerator()
-    hosts = min(_DEVICES_OF_A_HOST, request.ranks) if known else None
-    machine = Machine(
-        device=request.devices,
-        ranks=request.ranks,
-        ranks_per_host=request.ranks_per_host or hosts,
-        hbm_bytes=request.hbm or (known.hbm_bytes if known else None),
-        ddr_bytes=request.ddr,
-        accelerator=known,
-    )
-    recipe = request.changed(recipe_of(request.recipe))
-    inputs = inputs_of(schema_of(request.dataset))
-    times = -(-request.rows // inputs.num_rows()) if request.rows else request.rows_times
-    return planned(
-        *(inputs.with_rows_times(times), recipe, machine),
-        teraflops=request.teraflops,
-        examples=request.examples,
-    )
 
 
 def _growth(request: GrowthRequest) -> Summary:
@@ -157,7 +129,7 @@ EXPERIMENTS: dict[str, Command] = {
     "export-bench": _export_bench,
     "backtest": _backtest,
     "daily": _daily,
-    "plan": _plan,
+    "plan": plan,
     "growth": _growth,
     "scaling": _scaling,
     "law": _law,

@@ -1,21 +1,16 @@
-"""The requests of experiments and plans, as ``training.requests`` has those of a day."""
+"""The requests of experiments, as ``training.requests`` has those of a day."""
 
-import dataclasses
 import datetime
-import re
-from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from collections.abc import Callable, Collection
+from typing import Literal
 
-from features.datasets.catalog import known
 from features.options import OfDataset, OfDay, count, from_flags, option, whole
 from features.places import Place
-from training.distributed.accelerators import ACCELERATORS, Accelerator
 from training.experiments.daily.policies import POLICIES
 from training.experiments.scaling.points import AXES
 from training.recipes import recipe_name, recipe_of
 from training.requests import (
     RECIPE_TEXT,
-    ChangesRecipe,
     OfRecipe,
     ReadsLake,
     Reports,
@@ -24,10 +19,8 @@ from training.requests import (
     UsesStudy,
 )
 
-_UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 
-
-def _names_of(what: str, known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+def _names_of(what: str, known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
     """Reads ``compute,data`` as known names; one that is there twice counts once."""
 
     def parse(text: str) -> tuple[str, ...]:
@@ -37,19 +30,6 @@ def _names_of(what: str, known: Iterable[str]) -> Callable[[str], tuple[str, ...
         return names
 
     return parse
-
-
-def _size_in_bytes(text: str) -> int:
-    """``80GB`` as a number."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB|TB)", text, re.IGNORECASE)
-    if not found or not float(found[1]):
-        raise ValueError(f"{text!r}: a size such as 80GB or 512MB")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
-
-
-def _size(text: str) -> Any:
-    """A field of a request: bytes, or None."""
-    return option(text, parse=_size_in_bytes, metavar="SIZE", default=None)
 
 
 @from_flags
@@ -93,63 +73,6 @@ class DailyRequest(Reports, OfRecipe, OfDay, ReadsLake):
         parse=_names_of("policies", POLICIES),
         default=tuple(POLICIES),
     )
-
-
-@from_flags
-class PlanRequest(ChangesRecipe, OfRecipe):
-    """Print how a recipe's tables would be spread over devices, and what an epoch would take.
-
-    The trainer plans with the same code; nothing is allocated, so that a plan for GPUs is made on a
-    laptop.
-    """
-
-    dataset: str = option("whose tables", metavar="NAME", parse=known, default="movielens-100k")
-    devices: Literal["cpu", "cuda"] = option("of the ranks", default="cuda")
-    gpu: str | None = option(
-        "whose memory and bandwidths, in hosts of 8 (else the planner's own)",
-        choices=sorted(ACCELERATORS),
-        default=None,
-    )
-    ranks: int = option("processes, one a device", parse=count, default=8)
-    ranks_per_host: int | None = option(
-        "that share fast links (else 8 with --gpu, else all)",
-        parse=count,
-        metavar="N",
-        default=None,
-    )
-    hbm: int | None = _size("a device's memory, such as 80GB (else --gpu's)")
-    ddr: int | None = _size("the host's memory for a rank")
-    hbm_bandwidth: int | None = _size("of a device and its memory in a second (else --gpu's)")
-    nvlink_bandwidth: int | None = _size("to other devices of the host in a second (else --gpu's)")
-    network_bandwidth: int | None = _size(
-        "to other hosts in a second, of each device (else --gpu's)"
-    )
-    rows_times: int = option("plan for tables so many times as long", parse=count, default=1)
-    rows: int | None = option(
-        "plan for so many rows of all tables, or a few more (else --rows-times)",
-        parse=count,
-        default=None,
-    )
-    teraflops: float | None = option(
-        "what a rank reaches on the dense part (else 58 % of --gpu's peak, else 20)", default=None
-    )
-    examples: int = option("of an epoch", parse=count, default=1_000_000_000)
-
-    def __post_init__(self) -> None:
-        """ValueError for a bandwidth of a device that is not named."""
-        if self.gpu is None and self._bandwidths:
-            raise ValueError("gpu: none; a bandwidth replaces that of a device that --gpu names")
-
-    @property
-    def _bandwidths(self) -> dict[str, Any]:
-        names = ("hbm_bandwidth", "nvlink_bandwidth", "network_bandwidth")
-        return {name: value for name in names if (value := getattr(self, name))}
-
-    def accelerator(self) -> Accelerator | None:
-        """The device of the data sheets, with the bandwidths that the request has."""
-        if self.gpu is None:
-            return None
-        return dataclasses.replace(ACCELERATORS[self.gpu], **self._bandwidths)
 
 
 @from_flags
