@@ -17,7 +17,7 @@ from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable, request_groups, user_groups
 from training.data.examples import Examples
 from training.evaluation.comparison import Holdout, compare
-from training.evaluation.holdout import best_log_losses
+from training.evaluation.holdout import best_log_loss
 from training.metrics import evaluate, log_losses
 from training.model.inputs import inputs_of
 from training.trainer.first_rows import first_rows
@@ -52,7 +52,8 @@ def run_backtest(
         examples = table.read([day])
         rates = _rates(examples, schema)
         scores[RANKER].append(session.predict(examples.inputs))
-        scores[REGRESSION].append(_regression(past, rates))
+        regression = LogisticRegression().fit(*past)
+        scores[REGRESSION].append(regression.predict_proba(rates[0])[:, 1].astype(np.float32))
         scores[BASE_RATE].append(np.full(len(examples), past[1].mean(), dtype=np.float32))
         fit(session, table, [day], epochs=recipe.training.warm_epochs, is_warm=True)
         past = (np.concatenate([past[0], rates[0]]), np.concatenate([past[1], rates[1]]))
@@ -64,8 +65,8 @@ def _figures(schema: Schema, examples: Examples, scores: dict[str, Scores]) -> d
     label, group = examples.label, user_groups(examples, schema)
     request = request_groups(examples, schema)
     holdout = Holdout(label=label, group=group, example_id=examples.example_id)
-    ranker, best = scores[RANKER], best_log_losses(schema, examples)
-    regret = None if best is None else float(log_losses(ranker, label).mean() - best.mean())
+    ranker, best = scores[RANKER], best_log_loss(schema, examples)
+    regret = None if best is None else float(log_losses(ranker, label).mean()) - best
     return {
         "metrics": {n: evaluate(s, label, group, request).to_dict() for n, s in scores.items()},
         "log_loss_change": {
@@ -83,8 +84,3 @@ def _rates(examples: Examples, schema: Schema) -> Rates:
     rates = [examples.table.column(name).fill_null(prior).to_numpy() for name in names]
     stacked = np.stack(rates, axis=1)
     return np.log(stacked / (1 - stacked)), examples.label
-
-
-def _regression(past: Rates, now: Rates) -> Scores:
-    model = LogisticRegression().fit(*past)
-    return np.asarray(model.predict_proba(now[0])[:, 1], dtype=np.float32)

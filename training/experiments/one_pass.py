@@ -21,7 +21,6 @@ from training.trainer.first_rows import first_rows
 from training.trainer.session import Session
 
 _SHUFFLE_ROWS = 65_536
-_MANIFEST_FIELDS = [field.name for field in dataclasses.fields(CheckpointManifest)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +118,7 @@ def next_to_try(losses: Mapping[int, float], *, first: int, among: range, most: 
 
 def saved(session: Session, root: Place, table: ExampleTable) -> Checkpoint:
     """A checkpoint of a session as it is."""
-    values: dict[str, Any] = dict.fromkeys(_MANIFEST_FIELDS, "")
+    values: dict[str, Any] = {field.name: "" for field in dataclasses.fields(CheckpointManifest)}
     values |= {"recipe": session.recipe.to_dict(), "family": [], "run_day": "parent"}
     values |= {"trained_through": str(table.days()[0]), "steps": session.steps}
     state = training_state(session.model, session.optimizer)

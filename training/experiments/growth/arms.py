@@ -20,7 +20,6 @@ from training.checkpoint.tensors import load_training_state
 from training.config.recipe import Recipe, recipe_from_dict
 from training.data.dataset import ExampleTable
 from training.data.examples import Examples
-from training.evaluation.holdout import best_log_losses
 from training.experiments.growth.ratios import Point
 from training.experiments.one_pass import Days, OnePass, saved
 from training.metrics import log_losses
@@ -95,11 +94,6 @@ class Log:
             part: _thinned(table.read(getattr(days, part))) for part in ("valid", "test")
         }
         self.rates: dict[str, Rates] = {}
-
-    def best_log_loss(self) -> float | None:
-        """Of the true probabilities on the rows that judge, where they are known."""
-        losses = best_log_losses(self.table.schema, self.examples["test"])
-        return None if losses is None else float(losses.mean())
 
     def run(
         self,

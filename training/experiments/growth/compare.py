@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from training.distributed.divergence import DivergedError
+from training.evaluation.holdout import best_log_loss
 from training.experiments.growth.arms import DECAY, Arm, Log, Rates
 from training.experiments.growth.ratios import Point, Runs, days_to_better, ratios
 from training.experiments.journal import Journal, hash_of
@@ -73,7 +74,7 @@ def compare(log: Log, journal: Journal, *, share: float, seeds: int, trials: int
         "compute_ratio": log.flops["large"] / log.flops["small"],
         "operator": log.operator,
         "learning_rates": {size: dataclasses.asdict(rates) for size, rates in log.rates.items()},
-        "best_log_loss": log.best_log_loss(),
+        "best_log_loss": best_log_loss(log.table.schema, log.examples["test"]),
         "max_logit_difference": max(one["grown"].max_logit_difference for one in arms),
         **{name: dataclasses.asdict(ratio) for name, ratio in ratios(runs).items()},
         "days": [{"grown": grown, "replay": replay} for grown, replay in map(days_to_better, runs)],

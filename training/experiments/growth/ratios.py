@@ -1,5 +1,6 @@
 """What growing came to against training from scratch: pure functions of the runs."""
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 
@@ -61,11 +62,7 @@ class Ratio:
 
 def ratios(seeds: Sequence[Runs]) -> dict[str, Ratio]:
     """The three figures of a comparison."""
-    found: dict[str, list[float | None]] = {
-        "compute_to_scratch_loss": [],
-        "compute_after_growth": [],
-        "days_to_better": [],
-    }
+    found = collections.defaultdict[str, list[float | None]](list)
     for runs in seeds:
         whole, target = runs.scratch[-1].flops, runs.scratch[-1].log_loss
         reached = flops_at(runs.grown, target)

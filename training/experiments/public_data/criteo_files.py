@@ -6,6 +6,8 @@ last day tests, the last tenth of the day before validates. Both are streamed; a
 its number modulo the rows of its table, so no pass over the data has to count first.
 """
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -83,18 +85,18 @@ def _data(name: str, paths: list[Place], ends: list[int], rows: tuple[int, ...])
         dense = np.stack([block.numbers(name) for name in COUNTS], axis=1)
         return split_of(columns, block.labels(LABEL), dense=dense)
 
-    def part(number: int) -> StreamedRows:
-        return StreamedRows(paths, TEXT, encode, ends[number], ends[number + 1])
-
+    train, valid, test = (
+        StreamedRows(paths, TEXT, encode, start, stop) for start, stop in itertools.pairwise(ends)
+    )
     return BenchmarkData(
         name=name,
         inputs=Inputs(
             sparse=tuple(SparseInput(c, size + 1, c) for c, size in sizes.items()),
             dense=(Kind.COUNT,) * len(COUNTS),
         ),
-        train=part(0),
-        valid=part(1).whole(),
-        test=part(2).whole(),
+        train=train,
+        valid=valid.whole(),
+        test=test.whole(),
     )
 
 

@@ -102,6 +102,12 @@ class BenchmarkData:
     best_log_loss: float | None = None
     """Of the true probabilities on the test split, where they are known."""
 
+    def in_memory(self, why: str) -> Split:
+        """The training rows; ValueError with ``why`` where they are streamed."""
+        if isinstance(self.train, Split):
+            return self.train
+        raise ValueError(why)
+
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:

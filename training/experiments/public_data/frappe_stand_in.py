@@ -105,10 +105,10 @@ def frappe_stand_in() -> BenchmarkData:
 
 def _with_unknown(split: Split, train: Split) -> Split:
     """The split with values that training rows lack at the row of the unknown, as from files."""
-    columns = {}
-    for name, ids in split.inputs.ids.items():
-        is_known = np.isin(ids.values, train.inputs.ids[name].values)
-        columns[name] = np.where(is_known, ids.values, 0)
+    columns = {
+        name: np.where(np.isin(ids.values, train.inputs.ids[name].values), ids.values, 0)
+        for name, ids in split.inputs.ids.items()
+    }
     return split_of(columns, split.label, users=pa.array(split.group))
 
 

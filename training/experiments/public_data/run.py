@@ -15,7 +15,7 @@ from features.places import Place, is_local, put_whole
 from features.schema import Schema
 from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable, user_groups
-from training.evaluation.holdout import best_log_losses
+from training.evaluation.holdout import best_log_loss
 from training.experiments.public_data.criteo_files import read_criteo_kaggle, read_criteo_terabyte
 from training.experiments.public_data.data import BenchmarkData, Split
 from training.experiments.public_data.frappe_stand_in import CONTEXTS, frappe_stand_in
@@ -72,8 +72,14 @@ def run_benchmark(request: BenchmarkRequest) -> dict[str, Any]:
         run, settings = functools.partial(run_trees, data, trees), dataclasses.asdict(trees)
     results = []
     for number in range(request.seeds):
-        results.append(run(seed=_FIRST_SEED + number))
-        _log(f"{request.model} seed {number + 1}/{request.seeds}", results[-1])
+        found = run(seed=_FIRST_SEED + number)
+        logger.info(
+            "%s seed %d/%d: %d epochs, %.0f s; valid AUC %.4f; test AUC %.4f, log loss %.4f",
+            *(request.model, number + 1, request.seeds, found.epochs, found.seconds),
+            found.valid.auc,
+            *(found.test.auc, found.test.log_loss) if found.test else (),
+        )
+        results.append(found)
     if request.losses:
         _write_losses(request.losses, data, results)
     # Trees multiply no matrices.
@@ -122,14 +128,6 @@ def _write_losses(file: Place, data: BenchmarkData, results: Sequence[SeedResult
     written = io.BytesIO()
     np.savez_compressed(written, losses=by_seed.astype(np.float32), group=data.test.group)
     put_whole(file, written.getvalue())
-
-
-def _log(label: str, found: SeedResult) -> None:
-    logger.info(
-        "%s: %d epochs, %.0f s; valid AUC %.4f; test AUC %.4f, log loss %.4f",
-        *(label, found.epochs, found.seconds, found.valid.auc),
-        *(found.test.auc, found.test.log_loss) if found.test else (),
-    )
 
 
 def recipe_for(dataset: str, model: str, recipe: str | None) -> Recipe:
@@ -210,14 +208,13 @@ def read_lake(schema: Schema, lake: Place) -> BenchmarkData:
     train, valid, test = (
         Split(part.inputs, part.label, user_groups(part, schema)) for part in parts
     )
-    best = best_log_losses(schema, parts[-1])
     return BenchmarkData(
         name=schema.name,
         inputs=inputs_of(schema),
         train=train,
         valid=valid,
         test=test,
-        best_log_loss=None if best is None else float(best.mean()),
+        best_log_loss=best_log_loss(schema, parts[-1]),
     )
 
 

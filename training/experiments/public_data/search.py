@@ -14,7 +14,7 @@ import optuna
 
 from training.config.recipe import Recipe, TableOptimizer
 from training.distributed.divergence import DivergedError
-from training.experiments.public_data.data import BenchmarkData, Split
+from training.experiments.public_data.data import BenchmarkData
 from training.experiments.public_data.protocol import run_seed
 from training.metrics import Metrics
 
@@ -120,10 +120,9 @@ def with_newest(data: BenchmarkData, num_rows: int | None) -> BenchmarkData:
     """
     if num_rows is None:
         return data
-    if isinstance(data.train, Split):
-        return dataclasses.replace(data, train=data.train.newest(num_rows))
     limit = f"the rows of {data.name} are streamed, and each setting sees all of them"
-    raise ValueError(f"--search-rows {num_rows}: {limit}")
+    rows = data.in_memory(f"--search-rows {num_rows}: {limit}")
+    return dataclasses.replace(data, train=rows.newest(num_rows))
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:

@@ -134,7 +134,6 @@ def _batches(path: Place, text: TextFormat) -> Iterator[pa.RecordBatch]:
                 include_columns=list(text.columns),
                 strings_can_be_null=True,
                 null_values=[""],
-                quoted_strings_can_be_null=True,
             ),
         ) as reader:
             yield from reader

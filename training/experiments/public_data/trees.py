@@ -14,7 +14,7 @@ import numpy.typing as npt
 import optuna
 
 from features.encoding.encode import Ids, ModelInputs
-from training.experiments.public_data.data import BenchmarkData, Split
+from training.experiments.public_data.data import BenchmarkData
 from training.experiments.public_data.protocol import SeedResult, judged
 from training.experiments.public_data.search import Note, best_of, with_newest
 from training.metrics import Metrics
@@ -93,7 +93,7 @@ def run_trees(
     Raises:
         ValueError: The training rows are streamed; LightGBM reads them all at once.
     """
-    rows = _in_memory(data)
+    rows = data.in_memory(f"--model lightgbm: {data.name} is streamed; it needs all rows at once")
     started = time.monotonic()
 
     def columns(inputs: ModelInputs) -> _Columns:
@@ -128,12 +128,6 @@ def run_trees(
         samples_per_second=len(rows) * booster.current_iteration() / seconds,
         params=sum(tree["num_leaves"] for tree in dump["tree_info"]),
     )
-
-
-def _in_memory(data: BenchmarkData) -> Split:
-    if isinstance(data.train, Split):
-        return data.train
-    raise ValueError(f"--model lightgbm: {data.name} is streamed; it needs all rows at once")
 
 
 def _params(settings: TreeSettings, seed: int) -> dict[str, object]:

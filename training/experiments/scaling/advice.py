@@ -80,15 +80,8 @@ class Step:
     """Whether ``to`` is beyond what was run."""
     share_best: float
     """Share of the draws in which no other resource's doubling buys more."""
-
-    @property
-    def factor(self) -> float:
-        """How many times the resource."""
-        return self.to / self.x
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return {**dataclasses.asdict(self), "factor": self.factor}
+    factor: float
+    """How many times the resource."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,10 +113,10 @@ class Advice:
         return {
             "model": self.model,
             "text": self.sentences,
-            "next": self.next.to_dict() if self.next else None,
+            "next": dataclasses.asdict(self.next) if self.next else None,
             "target": self.target,
             "interval": LEVEL,
-            "steps": [step.to_dict() for step in self.steps],
+            "steps": [dataclasses.asdict(step) for step in self.steps],
         }
 
 
@@ -165,6 +158,7 @@ def _step(curve: Curve, x: float, share_best: float) -> Step:
         regime=_regime(curve, doubling),
         is_extrapolated=bool(to > curve.observed.x[-1]),
         share_best=share_best,
+        factor=to / x,
     )
 
 

@@ -37,6 +37,7 @@ from training.experiments.scaling.study import Study
 _TONES = {Regime.GROWING: Tone.GOOD, Regime.SATURATED: Tone.UNSURE, Regime.WORSE: Tone.BAD}
 _FLOOR_REACH = 1.0
 """A floor farther below than so many times the drawn range is named in a note, not drawn."""
+_EDGE: dict[str, Any] = {"mec": figures.BACKGROUND, "mew": 0.8}
 _STEP_COLUMNS = (
     *("resource", "now", "next", "NE after it, %", "training compute"),
     *("NE per doubling, %", "NE per doubling of compute, %", "above the floor, %"),
@@ -167,9 +168,7 @@ def _draw_curve(axes: Axes, curve: Curve, x: FloatArray, colour: str) -> None:
     runs = curve.points
     axes.plot([p.x for p in runs], [p.ne for p in runs], "o", color=colour, ms=2.6, alpha=0.45)
     observed = curve.observed
-    (dots,) = axes.plot(
-        observed.x, observed.means, "o", color=colour, ms=5, mec=figures.BACKGROUND, mew=0.8
-    )
+    (dots,) = axes.plot(observed.x, observed.means, "o", color=colour, ms=5, **_EDGE)
     dots.set_gid(figures.MARK)
 
 
@@ -216,14 +215,9 @@ def _draw_step(axes: Axes, study: Study, step: Step) -> None:
     arrow |= {"connectionstyle": "arc3,rad=-0.3", "linewidth": 1.4 if is_next else 0.9}
     axes.annotate("", (step.to, ne.estimate), (step.x, start), arrowprops=arrow, zorder=4)
     if study.current:
-        diamond: dict[str, Any] = {
-            "color": figures.TEXT,
-            "ms": 5.5,
-            "mec": figures.BACKGROUND,
-            "mew": 0.8,
-        }
         at = study.current.ne or start
-        axes.plot([step.x], [at], "D", **diamond, zorder=6, label="production")
+        style = {"color": figures.TEXT, "ms": 5.5, "zorder": 6, **_EDGE}
+        axes.plot([step.x], [at], "D", label="production", **style)
 
 
 def _draw_residuals(axes: Axes, curve: Curve, colour: str) -> None:
