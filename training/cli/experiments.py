@@ -88,9 +88,9 @@ def _scaling(request: ScalingRequest) -> Summary:
 
 
 def _law(request: LawRequest) -> Summary:
+    from training.experiments.scaling.advice import read_current, study
     from training.experiments.scaling.page import write_law_page
     from training.experiments.scaling.points import read_points
-    from training.experiments.scaling.study import read_current, study
 
     current = read_current(request.current) if request.current else None
     found = study(read_points(request.points), current)

@@ -1,16 +1,18 @@
-"""What to grow next: what each resource buys, and the step that buys most."""
+"""A whole study, points in and advice out: what each resource buys, and what to grow next."""
 
 import dataclasses
 import enum
+import json
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.interpolate import make_interp_spline
 
+from features.places import Place
 from training.experiments.scaling.bootstrap import LEVEL, Interval, Observations
-from training.experiments.scaling.curve import Curve
-from training.experiments.scaling.points import AXES, is_positive
+from training.experiments.scaling.curve import Curve, curves_of
+from training.experiments.scaling.points import AXES, Point, is_positive
 
 WORTH = 0.0002
 """Smallest relative gain that counts: 0.02 %, significant to the Wukong paper (section 7)."""
@@ -50,6 +52,18 @@ class Current:
                 raise ValueError(f"current, x of {axis}: {x!r}; a finite number above 0")
         if self.ne is not None and not is_positive(self.ne):
             raise ValueError(f"current, ne: {self.ne!r}; a finite number above 0")
+
+
+def read_current(path: Place) -> Current:
+    """The production model from a JSON object with ``Current``'s fields.
+
+    Raises:
+        ValueError: Naming the file and what is wrong in it.
+    """
+    try:
+        return Current(**json.loads(path.read_text()))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,6 +132,39 @@ class Advice:
             "interval": LEVEL,
             "steps": [dataclasses.asdict(step) for step in self.steps],
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What a set of points says."""
+
+    curves: tuple[Curve, ...]
+    advice: Advice
+    current: Current | None
+    refused: tuple[str, ...]
+    """Why some points became no curve."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {
+            "advice": self.advice.to_dict(),
+            "current": dataclasses.asdict(self.current) if self.current else None,
+            "curves": [curve.to_dict() for curve in self.curves],
+            "refused": list(self.refused),
+        }
+
+
+def study(points: Sequence[Point], current: Current | None = None) -> Study:
+    """Fit every axis and say what to grow next from where ``current`` is.
+
+    Raises:
+        ValueError: When no axis has enough points, saying of each why; or when the current model's
+            family has none.
+    """
+    curves, refused = curves_of(points)
+    if not curves:
+        raise ValueError("; ".join(refused) or "points: 0; at least 5 of one axis")
+    return Study(tuple(curves), advise(curves, current), current, tuple(refused))
 
 
 def advise(curves: Sequence[Curve], current: Current | None = None) -> Advice:

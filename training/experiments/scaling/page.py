@@ -27,12 +27,11 @@ from features.pages.content import (
     Value,
 )
 from features.places import Place
-from training.experiments.scaling.advice import Regime, Step, signed_percent
+from training.experiments.scaling.advice import Regime, Step, Study, signed_percent
 from training.experiments.scaling.bootstrap import LEVEL, Interval
 from training.experiments.scaling.curve import Curve
 from training.experiments.scaling.laws import FloatArray, Form
 from training.experiments.scaling.points import AXES
-from training.experiments.scaling.study import Study
 
 _TONES = {Regime.GROWING: Tone.GOOD, Regime.SATURATED: Tone.UNSURE, Regime.WORSE: Tone.BAD}
 _FLOOR_REACH = 1.0

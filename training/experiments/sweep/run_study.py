@@ -8,10 +8,9 @@ from features.places import Place, put_whole
 from features.schema import Schema
 from training.data.dataset import ExampleTable
 from training.experiments.requests import ScalingRequest
-from training.experiments.scaling.advice import Current
+from training.experiments.scaling.advice import Current, study
 from training.experiments.scaling.page import write_law_page
 from training.experiments.scaling.points import read_points
-from training.experiments.scaling.study import study
 from training.experiments.sweep.runs import Runs
 from training.experiments.sweep.sizes import sizes_of
 from training.experiments.sweep.sweep import Sweep
