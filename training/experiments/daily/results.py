@@ -15,7 +15,7 @@ from training.data.dataset import ExampleTable, user_groups
 from training.evaluation.comparison import relative_change
 from training.experiments.daily.policies import POLICIES, USUAL
 from training.experiments.daily.rolled import Rolled, Scores
-from training.metrics import Metrics, evaluate, log_losses
+from training.metrics import Metrics, evaluate, log_losses, or_none
 
 _SHOWN = ("log_loss", "ne", "auc", "gauc", "calibration")
 
@@ -92,7 +92,7 @@ def _policies(rows: _Rows, found: Mapping[str, list[list[Scores]]]) -> dict[str,
 def _means(metrics: Sequence[Metrics]) -> dict[str, float | None]:
     """Of the seeds; None where one is not defined."""
     means = {name: float(np.mean([getattr(one, name) for one in metrics])) for name in _SHOWN}
-    return {name: value if np.isfinite(value) else None for name, value in means.items()}
+    return {name: or_none(value) for name, value in means.items()}
 
 
 def _day(rows: _Rows, number: int, runs: Sequence[Sequence[Scores]]) -> dict[str, float | None]:

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import io
 import logging
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +29,7 @@ from training.experiments.public_data.sequence_files import (
     read_sequences,
 )
 from training.experiments.public_data.trees import TreeSettings, run_trees, search_trees
+from training.metrics import or_none
 from training.model.flops import cost_of
 from training.model.inputs import Inputs, inputs_of
 from training.recipes import RECIPES, recipe_of
@@ -148,9 +148,9 @@ def _figures(data: BenchmarkData, results: Sequence[SeedResult]) -> dict[str, An
         "valid_auc": [result.valid.auc for result in results],
         **{name: [getattr(result, name) for result in results] for name in _RUN_FIGURES},
     }
-    means = {name: _or_none(float(np.mean(values))) for name, values in columns.items()}
+    means = {name: or_none(float(np.mean(values))) for name, values in columns.items()}
     spreads = {
-        name: _or_none(float(np.std(values, ddof=1))) if len(values) > 1 else None
+        name: or_none(float(np.std(values, ddof=1))) if len(values) > 1 else None
         for name, values in columns.items()
     }
     figures = {
@@ -163,11 +163,6 @@ def _figures(data: BenchmarkData, results: Sequence[SeedResult]) -> dict[str, An
     if data.best_log_loss is not None:
         figures["best_log_loss"] = data.best_log_loss
     return figures
-
-
-def _or_none(value: float) -> float | None:
-    """None for what is not defined, such as GAUC without users; JSON has no NaN."""
-    return value if math.isfinite(value) else None
 
 
 def _table(figures: dict[str, Any]) -> str:
