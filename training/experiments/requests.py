@@ -1,7 +1,8 @@
 """The requests of experiments, as ``training.requests`` has those of a day."""
 
 import datetime
-from collections.abc import Callable, Collection
+import functools
+from collections.abc import Collection
 from typing import Literal
 
 from features.options import OfDataset, OfDay, count, from_flags, option, whole
@@ -20,16 +21,12 @@ from training.requests import (
 )
 
 
-def _names_of(what: str, known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
-    """Reads ``compute,data`` as known names; one that is there twice counts once."""
-
-    def parse(text: str) -> tuple[str, ...]:
-        names = tuple(dict.fromkeys(text.split(",")))
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"{unknown}: {what} are {sorted(known)}")
-        return names
-
-    return parse
+def _names(what: str, known: Collection[str], text: str) -> tuple[str, ...]:
+    """``compute,data`` as known names; one that is there twice counts once."""
+    names = tuple(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{unknown}: {what} are {sorted(known)}")
+    return names
 
 
 @from_flags
@@ -70,7 +67,7 @@ class DailyRequest(Reports, OfRecipe, OfDay, ReadsLake):
     policies: tuple[str, ...] = option(
         "besides the recipe's own, with commas between (else all)",
         metavar="NAMES",
-        parse=_names_of("policies", POLICIES),
+        parse=functools.partial(_names, "policies", POLICIES),
         default=tuple(POLICIES),
     )
 
@@ -128,7 +125,7 @@ class ScalingRequest(Reports, Tracks, UsesStudy, ReadsLake):
         "data, dense (all MLPs), dim (embedding width), overarch (the MLP behind the "
         "interactions), rows (of the tables)",
         flag="--axis",
-        parse=_names_of("axes", AXES),
+        parse=functools.partial(_names, "axes", AXES),
         metavar="AXIS[,AXIS]",
     )
     points: int = option("sizes of it; at least 5", parse=count, default=5)

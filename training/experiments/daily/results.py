@@ -74,15 +74,12 @@ def _policies(rows: _Rows, found: Mapping[str, list[list[Scores]]]) -> dict[str,
         name: np.mean([log_losses(np.concatenate(one), rows.label) for one in runs], axis=0)
         for name, runs in found.items()
     }
-    # Days are drawn: what one was learnt from is common to its rows, so that users are not enough.
-    changes = {
-        name: dataclasses.asdict(relative_change(loss, losses[USUAL], rows.day))
-        for name, loss in losses.items()
-    }
+    usual = losses[USUAL]
     return {
         name: {
             **_means([evaluate(np.concatenate(one), rows.label, rows.user) for one in runs]),
-            "log_loss_change": changes[name],
+            # What a day was learnt from is common to its rows: users alone would not be enough.
+            "log_loss_change": dataclasses.asdict(relative_change(losses[name], usual, rows.day)),
             "by_day": [_day(rows, number, runs) for number in range(len(runs[0]))],
         }
         for name, runs in found.items()

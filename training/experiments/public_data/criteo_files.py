@@ -88,15 +88,10 @@ def _data(name: str, paths: list[Place], ends: list[int], rows: tuple[int, ...])
     train, valid, test = (
         StreamedRows(paths, TEXT, encode, start, stop) for start, stop in itertools.pairwise(ends)
     )
+    sparse = tuple(SparseInput(name, size + 1, name) for name, size in sizes.items())
+    inputs = Inputs(sparse=sparse, dense=(Kind.COUNT,) * len(COUNTS))
     return BenchmarkData(
-        name=name,
-        inputs=Inputs(
-            sparse=tuple(SparseInput(c, size + 1, c) for c, size in sizes.items()),
-            dense=(Kind.COUNT,) * len(COUNTS),
-        ),
-        train=train,
-        valid=valid.whole(),
-        test=test.whole(),
+        name=name, inputs=inputs, train=train, valid=valid.whole(), test=test.whole()
     )
 
 

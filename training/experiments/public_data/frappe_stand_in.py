@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from training.experiments.public_data.data import BenchmarkData, Split, split_of
+from training.experiments.public_data.data import BenchmarkData, IntArray, Split, split_of
 from training.metrics import log_losses
 from training.model.inputs import Inputs, SparseInput
 
 FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 CONTEXTS = {
     "daytime": 7,

@@ -127,16 +127,13 @@ def with_newest(data: BenchmarkData, num_rows: int | None) -> BenchmarkData:
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
     """What a search may change, as the recipe has it."""
-    training = recipe.training
-    of_training = (
+    values = {**vars(recipe.training), **vars(recipe.model)}
+    names = (
         *("dense_learning_rate", "sparse_learning_rate", "table_decay", "embedding_decay"),
         *("cold_epochs", "decay_share", "average_decay"),
+        *("dropout", "embedding_std", "has_first_order"),
     )
-    of_model = ("dropout", "embedding_std", "has_first_order")
-    return {
-        **{name: getattr(training, name) for name in of_training},
-        **{name: getattr(recipe.model, name) for name in of_model},
-    }
+    return {name: values[name] for name in names}
 
 
 def _drawn(recipe: Recipe, trial: optuna.Trial) -> Recipe:

@@ -147,12 +147,10 @@ def _batches(path: Place, text: TextFormat) -> Iterator[pa.RecordBatch]:
                 path, line=1, column=1, found=str(error), expected="lines of text"
             ) from error
         row = wrong[0]
+        column = min(row.actual_columns, row.expected_columns) + 1
+        expected = f"{row.expected_columns} fields, found {row.actual_columns}"
         raise FormatError(
-            path,
-            line=row.number or 0,
-            column=min(row.actual_columns, row.expected_columns) + 1,
-            found=row.text,
-            expected=f"{row.expected_columns} fields, found {row.actual_columns}",
+            path, line=row.number or 0, column=column, found=row.text, expected=expected
         ) from error
 
 

@@ -196,7 +196,7 @@ def _step(curve: Curve, x: float, share_best: float) -> Step:
         x=x,
         to=to,
         ne_change=Interval.of(*change),
-        ne=Interval.of(curve.expected(to)[0], curve.drawn(to)[:, 0]),
+        ne=Interval.of(curve.expected(to)[0], curve.draws.at(to)[:, 0]),
         compute_factor=compute,
         recipe=recipe,
         doubling=doubling,
@@ -213,10 +213,8 @@ def _destination(curve: Curve, x: float) -> tuple[float, str | None]:
     """The amount that was run nearest to twice ``x``, with its recipe; else twice ``x``."""
     low, high = _FACTORS
     runs = [point for point in curve.points if low <= point.x / x <= high]
-    if not runs:
-        return _FACTOR * x, None
-    nearest = min(runs, key=lambda point: abs(math.log(point.x / x / _FACTOR)))
-    return nearest.x, nearest.recipe
+    nearest = min(runs, key=lambda one: abs(math.log(one.x / x / _FACTOR)), default=None)
+    return (nearest.x, nearest.recipe) if nearest else (_FACTOR * x, None)
 
 
 def compute_factor(curve: Curve, x: float, to: float) -> float:

@@ -104,10 +104,7 @@ def _laws(parameters: Sequence[npt.ArrayLike], scale: float) -> Laws:
 
 
 def _floored(
-    log_x: FloatArray,
-    loss: FloatArray,
-    weight: FloatArray,
-    starts: Sequence[tuple[float, float, float]],
+    log_x: FloatArray, loss: FloatArray, weight: FloatArray, starts: Sequence[tuple[float, ...]]
 ) -> FloatArray:
     """α ≥ 0, β in its range and 0 ≤ γ ≤ the least loss."""
     root, log_loss = np.sqrt(weight), np.log(loss)

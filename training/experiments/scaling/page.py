@@ -53,7 +53,7 @@ def write_law_page(reports: Place, name: str, study: Study) -> str:
     return site.write(page(study, name=name), reports, path, figures={"law.json": law})
 
 
-def page(study: Study, *, name: str = "") -> Page:
+def page(study: Study, *, name: str) -> Page:
     """What to grow next, and what that is read from."""
     steps = {step.axis: step for step in study.advice.steps}
     axes = {curve.axis for curve in study.curves}
@@ -85,10 +85,9 @@ def page(study: Study, *, name: str = "") -> Page:
     ]
     notes = [f"{AXES[c.axis].title}, {c.model}: {note}" for c in curves for note in c.notes]
     notes += [f"Left out: {reason}." for reason in study.refused]
-    return Page(
-        f"{name}: what to grow next" if name else "What to grow next",
-        [*blocks, Heading("What the points cannot tell"), Bullets(notes)] if notes else blocks,
-    )
+    if notes:
+        blocks += [Heading("What the points cannot tell"), Bullets(notes)]
+    return Page(f"{name}: what to grow next", blocks)
 
 
 def _step_row(step: Step) -> list[Value]:
