@@ -64,6 +64,7 @@ def measure(schema: Schema, recipe: str, folder: Path, *, num_cores: int) -> dic
     tables = embedding_tables(inputs, config)
     sizes = {p.value: sum(p.num_bytes(table) for table in tables) for p in TablePrecision}
     found: dict[str, object] = {"macs": macs, "bytes": sizes}
+    callers, usual = {}, _request(schema, inputs, 500)
     for num_threads in sorted({1, num_cores}):
         torch.set_num_threads(num_threads)
         for size in tqdm(SIZES, desc=f"{recipe}, {num_threads} threads", unit="size"):
@@ -71,14 +72,11 @@ def measure(schema: Schema, recipe: str, folder: Path, *, num_cores: int) -> dic
             found[f"threads_{num_threads}_candidates_{size}"] = _timed(
                 variants, request, macs, num_threads=num_threads
             )
-    found["callers"] = {
-        f"threads_{threads}": _calls_per_second(
-            scorers["native_int8"], _request(schema, inputs, 500), num_threads=threads
+        callers[f"threads_{num_threads}"] = _calls_per_second(
+            scorers["native_int8"], usual, num_threads=num_threads
         )
-        for threads in sorted({1, num_cores})
-    }
     torch.set_num_threads(before)
-    return found
+    return {**found, "callers": callers}
 
 
 def _native(inputs: Inputs, config: ModelConfig, folder: Path, ranker: Ranker) -> NativeDense:

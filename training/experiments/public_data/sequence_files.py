@@ -45,9 +45,8 @@ class SequenceFormat:
     """What the columns of one data set mean; others are not read."""
 
     label: str
-    user: str
     fields: tuple[str, ...]
-    """One value each; the user among them."""
+    """One value each, the user's first."""
     histories: Mapping[str, str]
     """Columns of many values, each with the field whose table it shares."""
     max_length: int
@@ -61,7 +60,6 @@ class SequenceFormat:
 
 MICROVIDEO = SequenceFormat(
     label="is_click",
-    user="user_id",
     fields=("user_id", "item_id", "cate_id"),
     histories={"clicked_items": "item_id", "clicked_categories": "cate_id"},
     max_length=100,
@@ -69,7 +67,6 @@ MICROVIDEO = SequenceFormat(
 )
 KUAIVIDEO = SequenceFormat(
     label="is_click",
-    user="user_id",
     fields=("user_id", "item_id"),
     histories={"pos_items": "item_id", "neg_items": "item_id"},
     max_length=100,
@@ -78,7 +75,6 @@ KUAIVIDEO = SequenceFormat(
 )
 TAOBAO_AD = SequenceFormat(
     label="clk",
-    user="userid",
     fields=(
         *("userid", "cms_segid", "cms_group_id", "final_gender_code", "age_level", "pvalue_level"),
         *("shopping_level", "occupation", "new_user_class_level", "adgroup_id", "cate_id"),
@@ -130,7 +126,7 @@ def read_sequences(name: str, folder: Place, form: SequenceFormat) -> BenchmarkD
             columns,
             block.labels(form.label),
             dense=np.stack(numbers, axis=1) if numbers else None,
-            users=block.table[form.user],
+            users=block.table[form.fields[0]],
         )
 
     return BenchmarkData(
