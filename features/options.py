@@ -158,7 +158,8 @@ def _add_option(
         "dest": field.name,
         "default": default,
         "required": is_required,
-        "help": said["text"] or argparse.SUPPRESS,
+        # A per cent sign would begin one of argparse's own fields.
+        "help": said["text"].replace("%", "%%") or argparse.SUPPRESS,
     }
     flag = said["flag"] or f"--{field.name.replace('_', '-')}"
     if plain is bool:

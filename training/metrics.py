@@ -54,9 +54,12 @@ class Metrics:
         values = dataclasses.asdict(self)
         of_requests = values.pop("by_request") or {}
         values |= {_OF_REQUESTS.get(name, f"request_{name}"): v for name, v in of_requests.items()}
-        return {
-            k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()
-        }
+        return {k: or_none(v) if isinstance(v, float) else v for k, v in values.items()}
+
+
+def or_none(value: float) -> float | None:
+    """None for what is not defined, such as GAUC without users: JSON has no NaN."""
+    return value if np.isfinite(value) else None
 
 
 def evaluate(

@@ -184,6 +184,11 @@ def recipe_of(name: str) -> Recipe:
     return _named(name, _known())
 
 
+def recipe_name(text: str) -> str:
+    """A name that ``recipe_of`` knows; ValueError for any other."""
+    return recipe_of(text).name
+
+
 def _known() -> _Known:
     """What makes each recipe that has a name of its own."""
     own = OwnRecipes.from_environment()

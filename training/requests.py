@@ -12,7 +12,7 @@ from features.options import OfDataset, count, folder, from_flags, local_folder,
 from features.places import Place
 from training.checkpoint.catalog import CONTROL, GROWN, IMMATURE
 from training.config.recipe import DenseParallelism, Precision, Recipe
-from training.recipes import RECIPES, USUAL, recipe_of
+from training.recipes import RECIPES, USUAL, recipe_name
 from training.registry.aliases import ANCHOR_DAYS
 
 _Config = TypeVar("_Config", bound=Any)
@@ -25,11 +25,6 @@ RECIPE_TEXT = (
     f"what to train, and how: {', '.join(sorted(RECIPES))}; -x2 to -x9 behind one of Wukong's "
     "scales it up, -l2 to -l9 its layers alone, -w2 to -w9 its width"
 )
-
-
-def recipe_name(text: str) -> str:
-    """A name that ``recipe_of`` knows."""
-    return recipe_of(text).name
 
 
 def growth_target(text: str) -> str:

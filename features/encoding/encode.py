@@ -79,6 +79,11 @@ class Ids:
         return Ids(self.values[np.repeat(starts[rows], lengths) + within], lengths)
 
     @staticmethod
+    def one_each(values: IntArray) -> "Ids":
+        """Bags of one row each."""
+        return Ids(values, np.ones(len(values), dtype=np.int32))
+
+    @staticmethod
     def joined(parts: Sequence["Ids"]) -> "Ids":
         """The bags of several, one after the other."""
         return Ids(
@@ -257,7 +262,7 @@ def status_at(
 
 
 def _single_ids(owner: Column, values: pa.Array) -> Ids:
-    return Ids(embedding_rows(owner, values), np.ones(len(values), dtype=np.int32))
+    return Ids.one_each(embedding_rows(owner, values))
 
 
 def _bag_ids(owner: Column, values: pa.Array) -> Ids:

@@ -13,6 +13,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from features.pages.content import Chart
+
 TEXT, LABEL, QUIET, LINE, BACKGROUND = "#222222", "#444444", "#8a8a8a", "#bbbbbb", "#ffffff"
 ACCENT = "#c25e00"
 SERIES = (
@@ -67,6 +69,25 @@ def svg(draw: Callable[[], Figure], *, label: str) -> Markup:
     # The page sets the size; the view box keeps the proportions.
     drawn = re.sub(r' width="[^"]*" height="[^"]*"', lambda _: role, drawn, count=1)
     return Markup(drawn)  # drawn here, its letters escaped by matplotlib
+
+
+def chart(
+    title: str, draw: Callable[[Axes], object], *, size: tuple[float, float] = (4.6, 3)
+) -> Chart:
+    """A chart of one pair of axes, which ``draw`` fills in.
+
+    Args:
+        title: Of the chart.
+        draw: As for ``svg``, on the axes.
+        size: In inches, at the size of the page's letters.
+    """
+
+    def figure() -> Figure:
+        drawn = Figure(figsize=size, layout="constrained")
+        draw(drawn.subplots())
+        return drawn
+
+    return Chart(svg(figure, label=title), title)
 
 
 def _variable(found: re.Match[str]) -> str:

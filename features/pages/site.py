@@ -1,5 +1,7 @@
 """A page by a template: HTML in one file that opens from anywhere, or text for a terminal."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 
 import jinja2
@@ -32,7 +34,18 @@ def markdown(template: Path, **values: object) -> str:
     return _TEMPLATES.from_string(template.read_text(encoding="utf-8")).render(values)
 
 
-def write(page: Page, reports: Place, path: str | PurePath) -> str:
-    """Write a page to ``path`` below ``reports``; returns the path, for a job's summary."""
+def write(
+    page: Page,
+    reports: Place,
+    path: str | PurePath,
+    *,
+    figures: Mapping[str, object] | None = None,
+) -> str:
+    """Write a page to ``path`` below ``reports``; returns the path, for a job's summary.
+
+    ``figures``: what it shows, as JSON by the name of a file in the same folder.
+    """
     put_whole(reports / path, html(page).encode())
+    for name, values in (figures or {}).items():
+        put_whole((reports / path).with_name(name), json.dumps(values, indent=1).encode())
     return str(path)

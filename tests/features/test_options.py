@@ -35,7 +35,7 @@ class MeasureRequest(OfDays):
     source: str | None = option("what to go on from", flag="--from", default=None)
     ranks: int | None = option("processes", parse=at_least_one, default=None)
     precision: Precision = option("of the dense part", default=Precision.FLOAT32)
-    mode: Literal["small", "large"] = option("which one", default="small")
+    mode: Literal["small", "large"] = option("which one, of 5 % or all", default="small")
     is_dry: bool = option("change nothing", flag="--dry-run", default=False)
     result: Place | None = option("", default=None)
 
@@ -107,6 +107,7 @@ def test_help_has_text_defaults_and_nothing_that_is_not_for_people(capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "Measure it. At length." in shown
     assert "--rows ROWS [ROWS ...] sizes (default: (10, 20))" in shown
+    assert "which one, of 5 % or all (default: small)" in shown
     assert "--result" not in shown
 
 

@@ -21,9 +21,8 @@ from training.evaluation.family_page import write_family_page
 from training.evaluation.findings import GateConfig
 from training.evaluation.gate import ANCHOR, CHAMPION, CONTROL, decide
 from training.evaluation.reports import training_page, write_gate_page, write_training_page
-from training.experiments.scaling.advice import Current
+from training.experiments.scaling.advice import Current, study
 from training.experiments.scaling.page import write_law_page
-from training.experiments.scaling.study import study
 from training.monitoring import drift_job
 from training.monitoring.drift_page import drift_page, page_path
 from training.registry.family_tree import Member

@@ -1,4 +1,4 @@
-"""The commands of ``python -m training`` for experiments and plans: what each does with a request.
+"""The commands of ``python -m training`` for experiments: what each does with a request.
 
 What is slow to import is imported in the command that needs it.
 """
@@ -7,22 +7,19 @@ import datetime
 
 from features.cli import Command, Summary
 from features.datasets.catalog import schema_of
-from training.experiments.daily.request import DailyRequest
+from training.cli.plan import plan
 from training.experiments.public_data.request import BenchmarkRequest
 from training.experiments.requests import (
     BacktestRequest,
+    DailyRequest,
     ExportBenchRequest,
     GrowthRequest,
     LawRequest,
-    PlanRequest,
     ScalingRequest,
     SpeedRequest,
 )
 from training.recipes import recipe_of
 from training.resources import num_cores
-
-_DEVICES_OF_A_HOST = 8
-"""Of every host that has the table's GPUs."""
 
 
 def _export_bench(request: ExportBenchRequest) -> Summary:
@@ -37,14 +34,14 @@ def _export_bench(request: ExportBenchRequest) -> Summary:
 def _backtest(request: BacktestRequest) -> Summary:
     from training.data.dataset import ExampleTable
     from training.distributed.process_group import process_group
-    from training.experiments.backtest import run_backtest, to_dict
+    from training.experiments.backtest import run_backtest
 
     schema, recipe = schema_of(request.dataset), recipe_of(request.recipe)
     table = ExampleTable(request.lake, schema)
     first = request.date - datetime.timedelta(days=request.days - 1)
     with process_group():
-        found = run_backtest(schema, recipe, table, table.days(first, request.date))
-    return {"dataset": schema.name, "recipe": recipe.name, **to_dict(found)}
+        found = run_backtest(recipe, table, table.days(first, request.date))
+    return {"dataset": schema.name, "recipe": recipe.name, **found}
 
 
 def _daily(request: DailyRequest) -> Summary:
@@ -61,31 +58,6 @@ def _daily(request: DailyRequest) -> Summary:
         found = run_policies(table, recipe, days, names=request.policies, seeds=request.seeds)
     written = write_page(request.reports, schema.name, found)
     return {"dataset": schema.name, "recipe": recipe.name, **found, "report": written}
-
-
-def _plan(request: PlanRequest) -> Summary:
-    from training.distributed.device import Machine
-    from training.distributed.plan_report import planned
-    from training.model.inputs import inputs_of
-
-    known = request.accelerator()
-    hosts = min(_DEVICES_OF_A_HOST, request.ranks) if known else None
-    machine = Machine(
-        device=request.devices,
-        ranks=request.ranks,
-        ranks_per_host=request.ranks_per_host or hosts,
-        hbm_bytes=request.hbm or (known.hbm_bytes if known else None),
-        ddr_bytes=request.ddr,
-        accelerator=known,
-    )
-    recipe = request.changed(recipe_of(request.recipe))
-    inputs = inputs_of(schema_of(request.dataset))
-    times = -(-request.rows // inputs.num_rows()) if request.rows else request.rows_times
-    return planned(
-        *(inputs.with_rows_times(times), recipe, machine),
-        teraflops=request.teraflops,
-        examples=request.examples,
-    )
 
 
 def _growth(request: GrowthRequest) -> Summary:
@@ -116,9 +88,9 @@ def _scaling(request: ScalingRequest) -> Summary:
 
 
 def _law(request: LawRequest) -> Summary:
+    from training.experiments.scaling.advice import read_current, study
     from training.experiments.scaling.page import write_law_page
     from training.experiments.scaling.points import read_points
-    from training.experiments.scaling.study import read_current, study
 
     current = read_current(request.current) if request.current else None
     found = study(read_points(request.points), current)
@@ -131,16 +103,7 @@ def _benchmark(request: BenchmarkRequest) -> Summary:
     from training.experiments.public_data.run import run_benchmark
 
     with process_group():
-        return run_benchmark(
-            *(request.dataset, request.data, request.model),
-            recipe=request.recipe,
-            batch_size=request.batch_size,
-            compute_of=request.compute_of,
-            losses=request.losses,
-            seeds=request.seeds,
-            trials=request.search,
-            search_rows=request.search_rows,
-        )
+        return run_benchmark(request)
 
 
 def _speed(request: SpeedRequest) -> Summary:
@@ -166,7 +129,7 @@ EXPERIMENTS: dict[str, Command] = {
     "export-bench": _export_bench,
     "backtest": _backtest,
     "daily": _daily,
-    "plan": _plan,
+    "plan": plan,
     "growth": _growth,
     "scaling": _scaling,
     "law": _law,

@@ -8,6 +8,7 @@ import enum
 import hashlib
 import json
 import math
+from typing import Any
 
 import pydantic
 
@@ -170,6 +171,10 @@ class Recipe:
     def to_dict(self) -> dict[str, object]:
         """Plain values, for manifests."""
         return dataclasses.asdict(self)
+
+    def with_training(self, **changes: Any) -> "Recipe":
+        """The same with other settings of its training."""
+        return dataclasses.replace(self, training=dataclasses.replace(self.training, **changes))
 
     def model_fingerprint(self) -> str:
         """Sixteen hexadecimal digits of the model's shape: equal for checkpoints that fit.

@@ -81,7 +81,11 @@ class ExampleTable:
                 f"table {self.root}: does not exist; run `python -m features examples`"
             )
 
-    def days(self, first: datetime.date, last: datetime.date) -> list[datetime.date]:
+    def days(
+        self,
+        first: datetime.date = datetime.date.min,
+        last: datetime.date = datetime.date.max,
+    ) -> list[datetime.date]:
         """Days from ``first`` to ``last`` that have a partition, oldest first."""
         return [day for day in self._snapshot.days if first <= day <= last]
 
@@ -195,7 +199,7 @@ class ExampleTable:
     def _stale(self) -> str:
         """Which days were made by another schema, and what makes them again."""
         expected = rows_fingerprint(self.schema)
-        days = self.days(datetime.date.min, datetime.date.max)
+        days = self.days()
         stale = [day for day in days if self._fingerprint(day) != expected]
         first_day = "" if stale[0] <= self.schema.first_day else " --first-day"
         span = f"--dataset {self.schema.name} --date {stale[0]} --to {stale[-1]}"

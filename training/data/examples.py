@@ -25,6 +25,12 @@ class Examples:
         """Number of examples."""
         return len(self.label)
 
+    def take(self, rows: npt.NDArray[np.int64]) -> "Examples":
+        """Some examples, in the order given."""
+        return Examples(
+            self.inputs.take(rows), self.label[rows], self.example_id[rows], self.table.take(rows)
+        )
+
     @property
     def learnt(self) -> npt.NDArray[np.float64]:
         """What is learnt: the label, corrected where it is not final."""

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import os
+import resource
 
 import fbgemm_gpu  # noqa: F401  # registers the operators
 import torch
@@ -120,3 +121,10 @@ def this_machine(device: torch.device) -> Machine:
         ddr_bytes=ddr_bytes,
         accelerator=ACCELERATORS[names[number]] if number >= 0 else None,
     )
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Of a device's tensors so far, or of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

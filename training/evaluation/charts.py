@@ -1,10 +1,10 @@
 """Charts of training: a run's learning curve, and predicted against observed rates."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from features.pages import figures
@@ -17,14 +17,13 @@ Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
 _CALIBRATION_BINS = 10
-_SIZE = (4.6, 3)
-"""Of a chart, in inches at the size of the page's letters."""
 
 
 def learning_curve(curve: Curve) -> list[Chart]:
     """The chart of a run; none where no NE was measured, which cannot be drawn."""
     points = [point for point in curve if np.isfinite(point.get("ne", np.nan))]
-    return [_chart("Learning curve", lambda: _curve_figure(points))] if points else []
+    title = "Learning curve"
+    return [figures.chart(title, lambda axes: _draw_curve(axes, points))] if points else []
 
 
 def calibration(scores: Mapping[str, Scores], label: Labels) -> list[Chart]:
@@ -37,7 +36,7 @@ def calibration(scores: Mapping[str, Scores], label: Labels) -> list[Chart]:
     drawn = {name: reliability(values, label) for name, values in scores.items()}
     drawn = {name: (predicted, seen) for name, (predicted, seen) in drawn.items() if len(seen)}
     title = "Calibration by decile"
-    return [_chart(title, lambda: _calibration_figure(drawn))] if drawn else []
+    return [figures.chart(title, lambda axes: _draw_calibration(axes, drawn))] if drawn else []
 
 
 def reliability(
@@ -62,28 +61,18 @@ def reliability(
     return means[0], means[1]
 
 
-def _chart(title: str, draw: Callable[[], Figure]) -> Chart:
-    return Chart(figures.svg(draw, label=title), title)
-
-
-def _curve_figure(points: Curve) -> Figure:
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    axes = figure.subplots()
+def _draw_curve(axes: Axes, points: Curve) -> None:
     axes.axhline(1, color=figures.LINE, linewidth=0.8)
     axes.annotate("the base rate", (0.02, 1), xycoords=("axes fraction", "data"), va="bottom")
     steps, values = [p["step"] for p in points], [p["ne"] for p in points]
     figures.plot(axes, steps, values, colour=figures.SERIES[0])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True) if steps[1:] else FixedLocator(steps))
     axes.set(xlabel="step", ylabel="normalised entropy, window")
-    return figure
 
 
-def _calibration_figure(drawn: Mapping[str, tuple[list[float], list[float]]]) -> Figure:
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    axes = figure.subplots()
+def _draw_calibration(axes: Axes, drawn: Mapping[str, tuple[list[float], list[float]]]) -> None:
     axes.plot([0, 1], [0, 1], color=figures.LINE, linewidth=0.8)
     for (name, (predicted, seen)), colour in zip(drawn.items(), figures.SERIES, strict=False):
         figures.plot(axes, predicted, seen, colour=colour, label=name)
     axes.set(xlabel="mean prediction", ylabel="share of positives")
     axes.legend(frameon=False)
-    return figure

@@ -132,6 +132,24 @@ def compare(
     )
 
 
+def relative_change(
+    mine: FloatArray, theirs: FloatArray, group: Rows, *, draws: int = 2_000, seed: int = 0
+) -> Comparison:
+    """By which share losses differ from others, with whole groups drawn.
+
+    Args:
+        mine: (rows,) losses.
+        theirs: The same of what is compared with.
+        group: (rows,) numbers of what rows have in common, such as users or days.
+        draws: Of the bootstrap.
+        seed: Of the draws.
+    """
+    columns = np.stack([mine - theirs, theirs], axis=1)
+    sums = bootstrap_sums(lambda rows: columns[rows], group, draws=draws, seed=seed)
+    change, *drawn = ratio(*sums.T)
+    return Comparison(len(mine), float(change), *interval(np.compress(np.isfinite(drawn), drawn)))
+
+
 def calibrate(
     holdout: Holdout, scores: Scores, *, draws: int = 2_000, seed: int = 0
 ) -> Calibration:

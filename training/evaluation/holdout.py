@@ -138,3 +138,9 @@ def best_log_losses(schema: Schema, examples: Examples) -> FloatArray | None:
     if not schema.best_log_loss_column:
         return None
     return log_losses(examples.table.column(schema.best_log_loss_column).to_numpy(), examples.label)
+
+
+def best_log_loss(schema: Schema, examples: Examples) -> float | None:
+    """Mean log loss of the true probabilities, in nats; None where they are unknown."""
+    losses = best_log_losses(schema, examples)
+    return None if losses is None else float(losses.mean())

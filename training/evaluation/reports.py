@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -26,6 +25,7 @@ from training.evaluation.comparison import Against, Calibration, Comparison
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.gate import Decision
 from training.evaluation.gate_page import gate_page
+from training.metrics import or_none
 from training.registry.family_tree import Member
 
 Values = dict[str, Any]
@@ -48,9 +48,8 @@ def write_training_page(
 ) -> str:
     """The page of a run, by its checkpoint's name; returns its path below ``reports``."""
     path = PurePath(dataset, "training", name, "index.html")
-    written = site.write(training_page(dataset, name, curve, facts, parts), reports, path)
-    put_whole((reports / path).with_name("curve.json"), json.dumps(curve).encode())
-    return written
+    page = training_page(dataset, name, curve, facts, parts)
+    return site.write(page, reports, path, figures={"curve.json": curve})
 
 
 def training_page(
@@ -158,7 +157,7 @@ def summary(evaluation: Evaluation) -> Values:
             **_against(decision.against.get(gate.BASE_RATE)),
         },
         "agreement": evaluation.agreement,
-        "regret": None if evaluation.regret is None else _finite(evaluation.regret),
+        "regret": None if evaluation.regret is None else or_none(evaluation.regret),
     }
 
 
@@ -186,7 +185,7 @@ def _against(found: Against | None) -> Values:
 
 
 def _comparison(found: Comparison | Calibration) -> Values:
-    return {name: _finite(value) for name, value in dataclasses.asdict(found).items()}
+    return {name: or_none(value) for name, value in dataclasses.asdict(found).items()}
 
 
 def _calibration(evaluation: Evaluation) -> Values | None:
@@ -194,7 +193,3 @@ def _calibration(evaluation: Evaluation) -> Values | None:
     if found is None:
         return None
     return {**_comparison(found), "bounds": list(bounds)}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -5,7 +5,6 @@ Beside the ranker stand two simple baselines under the same rule.
 
 import dataclasses
 import datetime
-import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,41 +16,33 @@ from features.schema import Schema
 from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable, request_groups, user_groups
 from training.data.examples import Examples
-from training.evaluation.comparison import Comparison, Holdout, compare
-from training.evaluation.holdout import best_log_losses
-from training.metrics import Metrics, evaluate, log_losses
+from training.evaluation.comparison import Holdout, compare
+from training.evaluation.holdout import best_log_loss
+from training.metrics import evaluate, log_losses
 from training.model.inputs import inputs_of
 from training.trainer.first_rows import first_rows
 from training.trainer.loop import fit
 from training.trainer.session import Session
-
-logger = logging.getLogger(__name__)
 
 RANKER, REGRESSION, BASE_RATE = "ranker", "logistic regression", "base rate"
 Scores = npt.NDArray[np.float32]
 Rates = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Backtest:
-    """Pooled over the predicted days."""
-
-    metrics: dict[str, Metrics]
-    against: dict[str, Comparison]
-    """The ranker's log loss against each baseline's; negative is better."""
-    days: int
-    regret: float | None
-
-
 def run_backtest(
-    schema: Schema, recipe: Recipe, table: ExampleTable, days: Sequence[datetime.date]
-) -> Backtest:
+    recipe: Recipe, table: ExampleTable, days: Sequence[datetime.date]
+) -> dict[str, object]:
     """Predict each of ``days`` after training on everything before it, one day at a time.
 
     Needs a process group; the ranker starts cold before the first day and warm from then on, as the
     daily pipeline does. The baselines are fitted anew before each day.
+
+    Returns:
+        Plain values, pooled over the days: ``metrics`` of the ranker and the baselines,
+        ``log_loss_change``, the ranker's against each baseline, and its ``regret``, in nats.
     """
-    before = table.days(datetime.date.min, days[0] - datetime.timedelta(days=1))
+    schema = table.schema
+    before = table.days(last=days[0] - datetime.timedelta(days=1))
     session = Session(inputs_of(schema), recipe, first_rows(table, before))
     fit(session, table, before, epochs=recipe.training.cold_epochs, is_warm=False)
     past = _rates(table.read(before), schema)
@@ -61,31 +52,29 @@ def run_backtest(
         examples = table.read([day])
         rates = _rates(examples, schema)
         scores[RANKER].append(session.predict(examples.inputs))
-        scores[REGRESSION].append(_regression(past, rates))
+        regression = LogisticRegression().fit(*past)
+        scores[REGRESSION].append(regression.predict_proba(rates[0])[:, 1].astype(np.float32))
         scores[BASE_RATE].append(np.full(len(examples), past[1].mean(), dtype=np.float32))
         fit(session, table, [day], epochs=recipe.training.warm_epochs, is_warm=True)
         past = (np.concatenate([past[0], rates[0]]), np.concatenate([past[1], rates[1]]))
-    return _pooled(schema, table.read(predicted), scores, len(predicted))
-
-
-def _pooled(
-    schema: Schema, examples: Examples, scores: dict[str, list[Scores]], days: int
-) -> Backtest:
-    group = user_groups(examples, schema)
     pooled = {name: np.concatenate(parts) for name, parts in scores.items()}
+    return {"days": len(predicted), **_figures(schema, table.read(predicted), pooled)}
+
+
+def _figures(schema: Schema, examples: Examples, scores: dict[str, Scores]) -> dict[str, object]:
+    label, group = examples.label, user_groups(examples, schema)
     request = request_groups(examples, schema)
-    holdout = Holdout(label=examples.label, group=group, example_id=examples.example_id)
-    best = best_log_losses(schema, examples)
-    mine = log_losses(pooled[RANKER], examples.label)
-    return Backtest(
-        metrics={name: evaluate(p, examples.label, group, request) for name, p in pooled.items()},
-        against={
-            name: compare(holdout, pooled[RANKER], pooled[name]).log_loss
+    holdout = Holdout(label=label, group=group, example_id=examples.example_id)
+    ranker, best = scores[RANKER], best_log_loss(schema, examples)
+    regret = None if best is None else float(log_losses(ranker, label).mean()) - best
+    return {
+        "metrics": {n: evaluate(s, label, group, request).to_dict() for n, s in scores.items()},
+        "log_loss_change": {
+            name: dataclasses.asdict(compare(holdout, ranker, scores[name]).log_loss)
             for name in (REGRESSION, BASE_RATE)
         },
-        days=days,
-        regret=None if best is None else float(mine.mean() - best.mean()),
-    )
+        "regret": regret,
+    }
 
 
 def _rates(examples: Examples, schema: Schema) -> Rates:
@@ -95,18 +84,3 @@ def _rates(examples: Examples, schema: Schema) -> Rates:
     rates = [examples.table.column(name).fill_null(prior).to_numpy() for name in names]
     stacked = np.stack(rates, axis=1)
     return np.log(stacked / (1 - stacked)), examples.label
-
-
-def _regression(past: Rates, now: Rates) -> Scores:
-    model = LogisticRegression().fit(*past)
-    return np.asarray(model.predict_proba(now[0])[:, 1], dtype=np.float32)
-
-
-def to_dict(backtest: Backtest) -> dict[str, object]:
-    """Plain values, for JSON."""
-    return {
-        "days": backtest.days,
-        "metrics": {name: metrics.to_dict() for name, metrics in backtest.metrics.items()},
-        "log_loss_change": {n: dataclasses.asdict(c) for n, c in backtest.against.items()},
-        "regret": backtest.regret,
-    }

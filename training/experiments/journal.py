@@ -42,7 +42,11 @@ class Journal:
 def whole_lines(path: Place) -> list[str]:
     """The lines of a file; a last one that a killed run left unfinished is skipped and logged."""
     lines = path.read_text().split("\n")
-    if _is_cut_off(lines[-1]):
+    try:
+        is_whole = not lines[-1].strip() or bool(json.loads(lines[-1]))
+    except ValueError:
+        is_whole = False
+    if not is_whole:
         logger.warning("%s: the last line is cut off, and skipped", path)
         del lines[-1]
     return lines
@@ -56,14 +60,6 @@ def append_lines(path: Place, values: Iterable[Mapping[str, object]]) -> None:
     kept = [line for line in whole_lines(path) if line] if path.exists() else []
     lines = [*kept, *(json.dumps(value) for value in values)]
     put_whole(path, "".join(f"{line}\n" for line in lines).encode())
-
-
-def _is_cut_off(tail: str) -> bool:
-    """What stands behind the last line's end, if it is no whole JSON object."""
-    try:
-        return bool(tail.strip()) and not json.loads(tail)
-    except ValueError:
-        return True
 
 
 def hash_of(content: Mapping[str, object]) -> str:

@@ -29,7 +29,6 @@ FACTOR = 2.0
 _EXPONENTS = range(-9, 10)
 """Of ``FACTOR``, in a search."""
 _SHUFFLE_ROWS = 65_536
-_MANIFEST_FIELDS = [field.name for field in dataclasses.fields(CheckpointManifest)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,16 +94,12 @@ class OnePass:
 
     def recipe(self, recipe: Recipe, rates: Rates, *, seed: int) -> Recipe:
         """A recipe with the learning rates and the seed of one run, without dropout."""
-        return dataclasses.replace(
-            recipe,
-            model=dataclasses.replace(recipe.model, dropout=0.0),
-            training=dataclasses.replace(
-                recipe.training,
-                batch_size=self.batch_size,
-                dense_learning_rate=rates.dense,
-                sparse_learning_rate=rates.tables,
-                seed=seed,
-            ),
+        model = dataclasses.replace(recipe.model, dropout=0.0)
+        return dataclasses.replace(recipe, model=model).with_training(
+            batch_size=self.batch_size,
+            dense_learning_rate=rates.dense,
+            sparse_learning_rate=rates.tables,
+            seed=seed,
         )
 
     def session(self, inputs: Inputs, recipe: Recipe) -> Session:
@@ -162,9 +157,8 @@ def next_to_try(losses: Mapping[int, float], *, first: int, among: range, most: 
 
 def saved(session: Session, root: Place, table: ExampleTable) -> Checkpoint:
     """A checkpoint of a session as it is."""
-    values: dict[str, Any] = dict.fromkeys(_MANIFEST_FIELDS, "")
-    days = table.days(datetime.date.min, datetime.date.max)
+    values: dict[str, Any] = {field.name: "" for field in dataclasses.fields(CheckpointManifest)}
     values |= {"recipe": session.recipe.to_dict(), "family": [], "run_day": "parent"}
-    values |= {"trained_through": str(days[0]), "steps": session.steps}
+    values |= {"trained_through": str(table.days()[0]), "steps": session.steps}
     state = training_state(session.model, session.optimizer)
     return save(root, state, CheckpointManifest(**values), "parent")

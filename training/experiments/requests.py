@@ -1,45 +1,32 @@
-"""The requests of experiments and plans, as ``training.requests`` has those of a day."""
+"""The requests of experiments, as ``training.requests`` has those of a day."""
 
-import dataclasses
 import datetime
-import re
+import functools
+from collections.abc import Collection
 from typing import Literal
 
-from features.datasets.catalog import known
 from features.options import OfDataset, OfDay, count, from_flags, option, whole
 from features.places import Place
-from training.distributed.accelerators import ACCELERATORS, Accelerator
+from training.experiments.daily.policies import POLICIES
 from training.experiments.scaling.points import AXES
-from training.recipes import recipe_of
+from training.recipes import recipe_name, recipe_of
 from training.requests import (
     RECIPE_TEXT,
-    ChangesRecipe,
     OfRecipe,
     ReadsLake,
     Reports,
     Tracks,
     UsesCompiled,
     UsesStudy,
-    recipe_name,
 )
 
-_UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 
-
-def _axes(text: str) -> tuple[str, ...]:
-    """``compute,data`` as names of axes; a name that is there twice counts once."""
+def _names(what: str, known: Collection[str], text: str) -> tuple[str, ...]:
+    """``compute,data`` as known names; one that is there twice counts once."""
     names = tuple(dict.fromkeys(text.split(",")))
-    if unknown := [name for name in names if name not in AXES]:
-        raise ValueError(f"{unknown}: axes are {sorted(AXES)}")
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{unknown}: {what} are {sorted(known)}")
     return names
-
-
-def _size_in_bytes(text: str) -> int:
-    """``80GB`` as a number."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB|TB)", text, re.IGNORECASE)
-    if not found or not float(found[1]):
-        raise ValueError(f"{text!r}: a size such as 80GB or 512MB")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
 @from_flags
@@ -68,79 +55,21 @@ class BacktestRequest(OfRecipe, OfDay, ReadsLake):
 
 
 @from_flags
-class PlanRequest(ChangesRecipe, OfRecipe):
-    """Print how a recipe's tables would be spread over devices, and what an epoch would take.
+class DailyRequest(Reports, OfRecipe, OfDay, ReadsLake):
+    """Compare what a daily run may do, and say what the age of a model costs.
 
-    The trainer plans with the same code; nothing is allocated, so that a plan for GPUs is made on a
-    laptop.
+    Rates, passes, batches, replay, recalibration, from scratch, never: each policy predicts the
+    last days one by one, and then learns them in its way.
     """
 
-    dataset: str = option("whose tables", metavar="NAME", parse=known, default="movielens-100k")
-    devices: Literal["cpu", "cuda"] = option("of the ranks", default="cuda")
-    gpu: str | None = option(
-        "whose memory and bandwidths, in hosts of 8 (else the planner's own)",
-        choices=sorted(ACCELERATORS),
-        default=None,
+    days: int = option("days to predict, to --date", parse=count, default=28)
+    seeds: int = option("runs of each policy", parse=count, default=3)
+    policies: tuple[str, ...] = option(
+        "besides the recipe's own, with commas between (else all)",
+        metavar="NAMES",
+        parse=functools.partial(_names, "policies", POLICIES),
+        default=tuple(POLICIES),
     )
-    ranks: int = option("processes, one a device", parse=count, default=8)
-    ranks_per_host: int | None = option(
-        "that share fast links (else 8 with --gpu, else all)",
-        parse=count,
-        metavar="N",
-        default=None,
-    )
-    hbm: int | None = option(
-        "a device's memory, such as 80GB (else --gpu's)",
-        parse=_size_in_bytes,
-        metavar="SIZE",
-        default=None,
-    )
-    ddr: int | None = option(
-        "the host's memory for a rank", parse=_size_in_bytes, metavar="SIZE", default=None
-    )
-    hbm_bandwidth: int | None = option(
-        "of a device and its memory in a second (else --gpu's)",
-        parse=_size_in_bytes,
-        metavar="SIZE",
-        default=None,
-    )
-    nvlink_bandwidth: int | None = option(
-        "to other devices of the host in a second (else --gpu's)",
-        parse=_size_in_bytes,
-        metavar="SIZE",
-        default=None,
-    )
-    network_bandwidth: int | None = option(
-        "to other hosts in a second, of each device (else --gpu's)",
-        parse=_size_in_bytes,
-        metavar="SIZE",
-        default=None,
-    )
-    rows_times: int = option("plan for tables so many times as long", parse=count, default=1)
-    rows: int | None = option(
-        "plan for so many rows of all tables, or a few more (else --rows-times)",
-        parse=count,
-        default=None,
-    )
-    teraflops: float | None = option(
-        "what a rank reaches on the dense part (else 58 % of --gpu's peak, else 20)", default=None
-    )
-    examples: int = option("of an epoch", parse=count, default=1_000_000_000)
-
-    def __post_init__(self) -> None:
-        """ValueError for a bandwidth of a device that is not named."""
-        if self.gpu is None and (
-            self.hbm_bandwidth or self.nvlink_bandwidth or self.network_bandwidth
-        ):
-            raise ValueError("gpu: none; a bandwidth replaces that of a device that --gpu names")
-
-    def accelerator(self) -> Accelerator | None:
-        """The device of the data sheets, with the bandwidths that the request has."""
-        if self.gpu is None:
-            return None
-        names = ("hbm_bandwidth", "nvlink_bandwidth", "network_bandwidth")
-        given = {name: value for name in names if (value := getattr(self, name))}
-        return dataclasses.replace(ACCELERATORS[self.gpu], **given)
 
 
 @from_flags
@@ -196,7 +125,7 @@ class ScalingRequest(Reports, Tracks, UsesStudy, ReadsLake):
         "data, dense (all MLPs), dim (embedding width), overarch (the MLP behind the "
         "interactions), rows (of the tables)",
         flag="--axis",
-        parse=_axes,
+        parse=functools.partial(_names, "axes", AXES),
         metavar="AXIS[,AXIS]",
     )
     points: int = option("sizes of it; at least 5", parse=count, default=5)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
 from features.encoding.encode import Ids, RequestInputs
@@ -38,7 +39,6 @@ SIZES = (100, 500, 2_000)
 CALLERS = 8
 _SQUARE = 1024
 """Size of the matrix products that are the limit."""
-_PRODUCTS = 8
 _ROUNDS = 5
 _SECONDS_OF_CALLS = 0.05
 _SECONDS_OF_CALLERS = 2.0
@@ -64,6 +64,7 @@ def measure(schema: Schema, recipe: str, folder: Path, *, num_cores: int) -> dic
     tables = embedding_tables(inputs, config)
     sizes = {p.value: sum(p.num_bytes(table) for table in tables) for p in TablePrecision}
     found: dict[str, object] = {"macs": macs, "bytes": sizes}
+    callers, usual = {}, _request(schema, inputs, 500)
     for num_threads in sorted({1, num_cores}):
         torch.set_num_threads(num_threads)
         for size in tqdm(SIZES, desc=f"{recipe}, {num_threads} threads", unit="size"):
@@ -71,14 +72,11 @@ def measure(schema: Schema, recipe: str, folder: Path, *, num_cores: int) -> dic
             found[f"threads_{num_threads}_candidates_{size}"] = _timed(
                 variants, request, macs, num_threads=num_threads
             )
-    found["callers"] = {
-        f"threads_{threads}": _calls_per_second(
-            scorers["native_int8"], _request(schema, inputs, 500), num_threads=threads
+        callers[f"threads_{num_threads}"] = _calls_per_second(
+            scorers["native_int8"], usual, num_threads=num_threads
         )
-        for threads in sorted({1, num_cores})
-    }
     torch.set_num_threads(before)
-    return found
+    return {**found, "callers": callers}
 
 
 def _native(inputs: Inputs, config: ModelConfig, folder: Path, ranker: Ranker) -> NativeDense:
@@ -112,34 +110,25 @@ def _timed(
     """Milliseconds a request of each variant, beside the limit of as many matrix products."""
     clock = time.thread_time if num_threads == 1 else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in variants}
-    peaks = []
+    products = []
+    square = torch.randn(_SQUARE, _SQUARE)
+    out = torch.empty_like(square)
     for _ in range(_ROUNDS):
         for name, score in variants.items():
-            seconds[name].append(_seconds_a_call(score, request, clock))
-        peaks.append(_gflops(clock))
-    limit = 2 * macs * len(request) / statistics.median(peaks) / 1e6
+            seconds[name].append(_seconds("score(request)", clock, score=score, request=request))
+        product = _seconds("torch.mm(square, square, out=out)", clock, square=square, out=out)
+        products.append(product)
+    # As many multiplications and additions, at the speed of the products.
+    limit = 1e3 * macs * len(request) / _SQUARE**3 * statistics.median(products)
     figures = {f"{name}_ms": 1e3 * statistics.median(values) for name, values in seconds.items()}
     figures |= {"limit_ms": limit, "native_int8_to_limit": figures["native_int8_ms"] / limit}
     return {name: round(value, 3) for name, value in figures.items()}
 
 
-def _seconds_a_call(score: Score, request: RequestInputs, clock: Clock) -> float:
-    score(request)
-    started, count = clock(), 0
-    while clock() - started < _SECONDS_OF_CALLS:
-        score(request)
-        count += 1
-    return (clock() - started) / count
-
-
-def _gflops(clock: Clock) -> float:
-    """Of float32 matrix products on the threads that torch has."""
-    square = torch.randn(_SQUARE, _SQUARE)
-    out = square @ square
-    started = clock()
-    for _ in range(_PRODUCTS):
-        torch.mm(square, square, out=out)
-    return 2 * _SQUARE**3 * _PRODUCTS / (clock() - started) / 1e9
+def _seconds(statement: str, clock: Clock, **names: Any) -> float:
+    """Of a statement on the threads that torch has, once it is warm."""
+    timer = Timer(statement, timer=clock, globals=names, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=_SECONDS_OF_CALLS).mean
 
 
 def _calls_per_second(scorer: Scorer, request: RequestInputs, *, num_threads: int) -> float:

@@ -10,7 +10,6 @@ import dataclasses
 import itertools
 import logging
 import math
-import resource
 import statistics
 import time
 from collections.abc import Iterable
@@ -18,14 +17,16 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
-from features.encoding.encode import ModelInputs
+from features.encoding.encode import Ids, ModelInputs
 from features.schema import Kind
 from training.config.model import ModelConfig, WukongConfig
 from training.config.recipe import Recipe, ShardingConfig, TrainingConfig
 from training.data.batch import Batch
-from training.experiments.public_data.data import InMemory, Split, one_each
+from training.distributed.device import peak_memory_bytes
+from training.experiments.public_data.data import Split
 from training.experiments.public_data.protocol import shuffled_batches
 from training.experiments.train_speed_input import examples_of, input_samples_per_second
 from training.model.flops import cost_of
@@ -60,17 +61,15 @@ _SQUARES_ON_CUDA = Squares((4096, 8192), 3e13)
 
 def configuration(name: str, *, is_compiled: bool) -> tuple[Inputs, Recipe]:
     """The inputs and recipe of configuration A or B."""
+    bottom: tuple[int, ...]
     if name == "A":
         sizes: tuple[int, ...] = (957, 4_082, 7, 7, 2, 3, 2, 9, 80, 233)
-        num_dense = 0
-        batch_size, dim = 4_096, 32
+        num_dense, batch_size, dim, bottom = 0, 4_096, 32, ()
         layers = uniform_layers(depth=3, num_fm=16, num_linear=16, rank=16, mlp=(512, 512))
-        bottom: tuple[int, ...] = ()
     else:
-        sizes, num_dense = (100_000,) * 26, 13
-        batch_size, dim = 2_048, 64
+        sizes = (100_000,) * 26
+        num_dense, batch_size, dim, bottom = 13, 2_048, 64, (512, 256)
         layers = uniform_layers(depth=4, num_fm=32, num_linear=32, rank=24, mlp=(1024, 1024))
-        bottom = (512, 256)
     inputs = Inputs(
         sparse=tuple(SparseInput(f"field_{n}", rows, f"field_{n}") for n, rows in enumerate(sizes)),
         dense=(Kind.COUNT,) * num_dense,
@@ -146,11 +145,8 @@ def speed_of_ranks(name: str) -> dict[str, float]:
         dist.barrier()
         seconds.append((time.perf_counter() - started) / len(steps))
     speed = share * ranks / statistics.median(seconds)
-    return {
-        "samples_per_second": speed,
-        "input_samples_per_second": given,
-        "input_ratio": given / speed,
-    }
+    ratio = given / speed
+    return {"samples_per_second": speed, "input_samples_per_second": given, "input_ratio": ratio}
 
 
 def profile(name: str, *, is_compiled: bool, rows: int = 25) -> str:
@@ -176,12 +172,12 @@ def session_of(
     size = recipe.training.batch_size
     num_rows, random = size * num_batches, np.random.default_rng(0)
     ids = {
-        sparse.name: one_each(random.integers(0, sparse.num_rows, size=num_rows))
+        sparse.name: Ids.one_each(random.integers(0, sparse.num_rows, size=num_rows))
         for sparse in inputs.sparse
     }
     dense = random.lognormal(size=(num_rows, len(inputs.dense))).astype(np.float32)
     label = random.integers(0, 2, size=num_rows)
-    rows = InMemory(Split(ModelInputs(dense, ids), label, np.arange(num_rows)))
+    rows = Split(ModelInputs(dense, ids), label, np.arange(num_rows))
     session = Session(inputs, recipe, FirstRows.of(dense, label))
     return session, list(shuffled_batches(rows, batch_size=batch_size or size, seed=seed))
 
@@ -192,21 +188,9 @@ def train(session: Session, batches: Iterable[Batch], *, seconds: float = math.i
     count = take_steps(
         session, batches, until=lambda _: time.perf_counter() > ends, is_watched=False
     )
-    _wait_for(session.device)
+    if session.device.type == "cuda":
+        torch.cuda.synchronize(session.device)
     return count
-
-
-def _wait_for(device: torch.device) -> None:
-    """Until a device has done what it was given; a CPU has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def peak_memory_bytes(device: torch.device) -> int:
-    """Of the device's tensors, or of the process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _input_samples_per_second(inputs: Inputs, recipe: Recipe) -> float:
@@ -223,19 +207,16 @@ def gflops_of_squares(session: Session, squares: Squares | None = None) -> list[
         squares: Which products; None: those of its device.
     """
     squares = squares or (_SQUARES_ON_CUDA if session.device.type == "cuda" else SQUARES)
-    return [_gflops_of_square(size, session, squares.flops) for size in squares.sizes]
-
-
-def _gflops_of_square(size: int, session: Session, flops: float) -> float:
     dtype = torch.bfloat16 if session.is_bf16 else torch.float32
-    left, right, out = (
-        torch.randn(size, size, device=session.device, dtype=dtype) for _ in range(3)
-    )
-    torch.mm(left, right, out=out)
-    repeats = max(1, int(flops // (2 * size**3)))
-    _wait_for(session.device)
-    started = time.perf_counter()
-    for _ in range(repeats):
-        torch.mm(left, right, out=out)
-    _wait_for(session.device)
-    return 2 * size**3 * repeats / (time.perf_counter() - started) / 1e9
+    found = []
+    for size in squares.sizes:
+        names = {
+            name: torch.randn(size, size, device=session.device, dtype=dtype)
+            for name in ("left", "right", "out")
+        }
+        product = Timer(
+            "torch.mm(left, right, out=out)", globals=names, num_threads=torch.get_num_threads()
+        )
+        repeats = max(1, int(squares.flops // (2 * size**3)))
+        found.append(2 * size**3 / product.timeit(repeats).mean / 1e9)
+    return found

@@ -7,6 +7,7 @@ nothing but the configuration's inputs, and go through the very function that fe
 
 import dataclasses
 import datetime
+import functools
 import tempfile
 import time
 from collections.abc import Iterator
@@ -68,32 +69,17 @@ def input_samples_per_second(table: ExampleTable, config: TrainingConfig) -> flo
 
 def _schema(inputs: Inputs) -> Schema:
     """A data set whose inputs are these: the first field is the item, the others are context."""
+    column = functools.partial(Column, dtype=Dtype.INT64, minimum=0, doc="Random.")
     item, *fields = (
-        Column(
-            name=sparse.name,
-            dtype=Dtype.INT64,
-            kind=Kind.SPARSE,
-            minimum=0,
-            hash_size=sparse.num_rows - 1,
-            doc="A random field.",
-        )
+        column(name=sparse.name, kind=Kind.SPARSE, hash_size=sparse.num_rows - 1)
         for sparse in inputs.sparse
     )
     numbers = [
-        Column(
-            name=f"number_{index}",
-            dtype=Dtype.INT64,
-            kind=kind,
-            unit="clicks",
-            minimum=0,
-            doc="A random number.",
-        )
+        column(name=f"number_{index}", kind=kind, unit="clicks")
         for index, kind in enumerate(inputs.dense)
     ]
-    usual = schema_of("synthetic-fields")
-    return dataclasses.replace(
-        usual, name="speed", item=item, context=(*fields, *numbers), tables=()
-    )
+    usual, context = schema_of("synthetic-fields"), (*fields, *numbers)
+    return dataclasses.replace(usual, name="speed", item=item, context=context, tables=())
 
 
 def _write(schema: Schema, lake: Place, num_rows: int) -> None:

@@ -1,11 +1,11 @@
 """A day's drift as a page: what drifted and why, over the last weeks, and every feature."""
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.figure import Figure
 
 from features.pages import figures
 from features.pages.content import (
@@ -146,25 +146,20 @@ def _charts(compared: Compared, row: Row) -> list[Chart]:
     place = "" if row.slice == ALL else f", {row.slice}"
     name = f"{feature_of(row)}{place}"
     title = f"{name}: {row.statistic.replace('_', ' ')}"
-    charts = [_chart(title, lambda: _over_days(compared, row))]
+    charts = [figures.chart(title, lambda axes: _over_days(axes, compared, row), size=_SIZE)]
     key = Key(row.slice, row.feature)
     was, now = compared.reference.sketches[key], compared.profile.sketches[key]
     if isinstance(was, Numbers) and isinstance(now, Numbers) and was.total and now.total:
-        charts.append(_chart(f"{name}: distribution", lambda: _distribution(was, now)))
+        title = f"{name}: distribution"
+        charts.append(figures.chart(title, lambda axes: _distribution(axes, was, now), size=_SIZE))
     return charts
 
 
-def _chart(title: str, draw: Callable[[], Figure]) -> Chart:
-    return Chart(figures.svg(draw, label=title), title)
-
-
-def _over_days(compared: Compared, row: Row) -> Figure:
+def _over_days(axes: Axes, compared: Compared, row: Row) -> None:
     """The statistic of each day, and what a day may be."""
     key = (Key(row.slice, row.feature), row.statistic)
     values = compared.values[:, compared.keys.index(key)]
     moments = [one.toordinal() - datetime.date(1970, 1, 1).toordinal() for one in compared.days]
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    axes = figure.subplots()
     for bound in (row.low, row.expected, row.high):
         if bound is not None:
             axes.axhline(bound, color=figures.LINE, linewidth=0.8)
@@ -173,13 +168,10 @@ def _over_days(compared: Compared, row: Row) -> Figure:
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axes.set(ylabel=row.statistic.replace("_", " "))
-    return figure
 
 
-def _distribution(was: Numbers, now: Numbers) -> Figure:
+def _distribution(axes: Axes, was: Numbers, now: Numbers) -> None:
     """The shares of rows up to each value."""
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    axes = figure.subplots()
     for sketch, colour, label in (
         (was, figures.SERIES[0], "reference"),
         (now, figures.ACCENT, "the day"),
@@ -188,4 +180,3 @@ def _distribution(was: Numbers, now: Numbers) -> Figure:
         figures.plot(axes, values, [float(one) for one in _SHARES], colour=colour, label=label)
     axes.set(xlabel="value", ylabel="share of rows up to it")
     axes.legend(frameon=False)
-    return figure

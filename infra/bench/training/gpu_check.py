@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from features.encoding.encode import ModelInputs
+from features.encoding.encode import Ids, ModelInputs
 from features.options import from_flags, option, parse
 from features.pages.content import Block, Cell, Facts, Heading, Page, Prose, Table, Tone
 from features.pages.site import write
@@ -30,10 +30,9 @@ from training.checkpoint.tensors import load_whole
 from training.config.recipe import Pipeline, Precision, Recipe, TableDtype
 from training.data.batch import Batch, jagged
 from training.distributed.accelerators import accelerator_of
-from training.distributed.device import num_cuda_devices
+from training.distributed.device import num_cuda_devices, peak_memory_bytes
 from training.distributed.process_group import process_group
 from training.experiments import train_speed
-from training.experiments.public_data.data import one_each
 from training.model.flops import cost_of
 from training.model.inputs import Inputs
 from training.model.ranker import Ranker
@@ -142,8 +141,7 @@ def run_way(way: str, folder: Path, size: Size) -> Figures:
     """Train, save, resume, score and export one way, in this process."""
     configuration, changes = WAYS[way]
     inputs, recipe = train_speed.configuration(configuration, is_compiled=False)
-    training = dataclasses.replace(recipe.training, batch_size=size.batch_size, **changes)
-    recipe = dataclasses.replace(recipe, training=training)
+    recipe = recipe.with_training(batch_size=size.batch_size, **changes)
     with process_group():
         session, batches = train_speed.session_of(inputs, recipe, num_batches=size.steps)
         first = _digest(session)
@@ -154,7 +152,7 @@ def run_way(way: str, folder: Path, size: Size) -> Figures:
             losses.append(step.loss)
 
         take_steps(session, batches[:half], seed=1, after_step=note)
-        peak_bytes = train_speed.peak_memory_bytes(session.device)  # before there is a second one
+        peak_bytes = peak_memory_bytes(session.device)  # before there is a second one
         identity = {"way": way, "started": time.time_ns()}
         progress = Progress(place(folder / way), identity, at_most=2 * half)
         _save(progress, session, half)
@@ -200,7 +198,9 @@ def _digest(session: Session) -> str:
 
 def _rows(inputs: Inputs, num_rows: int) -> ModelInputs:
     random = np.random.default_rng(1)
-    ids = {one.name: one_each(random.integers(0, one.num_rows, num_rows)) for one in inputs.sparse}
+    ids = {
+        one.name: Ids.one_each(random.integers(0, one.num_rows, num_rows)) for one in inputs.sparse
+    }
     return ModelInputs(random.lognormal(size=(num_rows, len(inputs.dense))).astype("f4"), ids)
 
 

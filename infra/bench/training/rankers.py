@@ -6,7 +6,6 @@ resampled users. What is found of a ranker is kept, so that a bench that was end
 log's part of ``docs/benchmarks.md`` is written when all of its rankers are there.
 """
 
-import datetime
 import json
 import math
 import re
@@ -23,9 +22,9 @@ from features.places import place
 from infra.bench.jobs import LOGS, VAR, prepare_examples, run_job
 from infra.local.network import JsonObject
 from infra.local.settings import REPOSITORY
-from training.bootstrap import bootstrap_sums, interval, ratio
 from training.config.model import MODELS
 from training.data.dataset import ExampleTable
+from training.evaluation.comparison import relative_change
 from training.experiments.journal import Journal, code_hash, hash_of
 from training.experiments.one_pass import setting_of
 
@@ -96,8 +95,7 @@ def compared(dataset: str, log: Log) -> dict[str, JsonObject]:
     if log.last:
         lake = prepare_examples(dataset, FOLDER, last=log.last, sizes=log.sizes)
         table = ExampleTable(place(lake), schema_of(dataset))
-        days = table.days(datetime.date.min, datetime.date.max)
-        setting = setting_of(table, days, MEASURED)
+        setting = setting_of(table, table.days(), MEASURED)
         asked.append(f"--data={lake}")
     journal = Journal(place(FOLDER / f"found-{dataset}.jsonl"))
     found = {}
@@ -123,15 +121,12 @@ _OF_RANKERS = ("--batch-size", "--compute-of")
 def against(losses: Path, ours: Path) -> JsonObject:
     """The relative change of the log loss, mean over seeds, and its 95 % interval over users."""
     with np.load(losses) as theirs, np.load(ours) as mine:
-        group, base = mine["group"], mine["losses"].mean(axis=0, dtype=np.float64)
+        group = mine["group"]
         if not np.array_equal(group, theirs["group"]):
             raise ValueError(f"{losses}: rows of other users than {ours}; delete both")
-        more = theirs["losses"].mean(axis=0, dtype=np.float64) - base
-    columns = np.stack([more, base], axis=1)
-    sums = bootstrap_sums(lambda rows: columns[rows], group, draws=2_000, seed=0)
-    changes = ratio(*sums.T)
-    low, high = interval(changes[1:])
-    return {"change": float(changes[0]), "low": low, "high": high}
+        other, own = (one["losses"].mean(axis=0, dtype=np.float64) for one in (theirs, mine))
+    found = relative_change(other, own, group)
+    return {"change": found.change, "low": found.low, "high": found.high}
 
 
 def section_of(dataset: str, found: Mapping[str, JsonObject]) -> str:

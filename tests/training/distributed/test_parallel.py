@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.training.commands import torchrun
 
-from features.encoding.encode import ModelInputs
+from features.encoding.encode import Ids, ModelInputs
 from features.schema import Kind
 from training.checkpoint.catalog import Checkpoint
 from training.checkpoint.tensors import adam_state, load_training_state
@@ -18,7 +18,6 @@ from training.data.batch import make_batch
 from training.data.dataset import ExampleTable
 from training.distributed.dense_plan import FullyShardedWrapper, activation_bytes
 from training.distributed.process_group import process_group
-from training.experiments.public_data.data import one_each
 from training.model.inputs import Inputs, SparseInput, inputs_of
 from training.model.ranker import Ranker
 from training.model.wukong import GroupedLayerNorm, WukongLayer
@@ -221,7 +220,7 @@ def test_tables_that_are_made_where_they_are_sharded_train(group):
     session = Session(INPUTS, recipe_of("wukong-tiny"), FirstRows(torch.rand(9, 2)))
     before = {key: value for key, value in session.snapshot().items() if "embeddings" in key}
     assert 0.02 < float(torch.cat([v.flatten() for v in before.values()]).std()) < 0.08
-    ids = {f"field_{n}": one_each(torch.arange(6).numpy()) for n in range(4)}
+    ids = {f"field_{n}": Ids.one_each(torch.arange(6).numpy()) for n in range(4)}
     label = torch.ones(6).numpy()
     batch = make_batch(ModelInputs(torch.rand(6, 2).numpy(), ids), label, label / 6)
     losses = [float(session.step(batch, learning_rate_share=1.0)[0]) for _ in range(5)]

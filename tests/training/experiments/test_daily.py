@@ -14,10 +14,11 @@ from features.places import place
 from training.__main__ import main
 from training.distributed import process_group as process_groups
 from training.distributed.process_group import process_group
+from training.evaluation.comparison import relative_change
 from training.experiments.daily import results
 from training.experiments.daily import rolled as rolling
 from training.experiments.daily.policies import NEVER, POLICIES, USUAL, Policy
-from training.experiments.daily.results import by_age, changed
+from training.experiments.daily.results import by_age
 from training.experiments.daily.rolled import Rolled, recalibrated
 from training.recipes import recipe_of
 
@@ -127,11 +128,11 @@ def test_too_few_rows_or_one_label_leave_scores_as_they_are():
 def test_a_change_is_relative_and_days_are_drawn():
     day = np.repeat(np.arange(40), 50)
     loss = np.random.default_rng(1).uniform(0.2, 1, len(day))
-    same = changed(loss, loss, day)
+    same = relative_change(loss, loss, day)
     assert (same.change, same.low, same.high) == (0, 0, 0)
     # Each day moves as a whole: by rows it would look certain.
     moved = loss * np.where(day % 2, 1.2, 0.8)
-    found = changed(moved, loss, day)
+    found = relative_change(moved, loss, day)
     assert found.change == pytest.approx((moved.sum() - loss.sum()) / loss.sum())
     assert found.high - found.low == pytest.approx(2 * 1.96 * 0.2 / math.sqrt(40), rel=0.2)
 

@@ -14,7 +14,6 @@ from training.config.recipe import Pipeline
 from training.data.batch import make_batch
 from training.distributed.process_group import process_group
 from training.experiments.public_data import protocol
-from training.experiments.public_data.data import InMemory
 from training.experiments.public_data.frappe_stand_in import (
     CONTEXTS,
     NEGATIVES,
@@ -24,7 +23,7 @@ from training.experiments.public_data.frappe_stand_in import (
     frappe_stand_in,
 )
 from training.experiments.public_data.protocol import run_seed
-from training.experiments.public_data.run import recipe_for, with_training, within_compute
+from training.experiments.public_data.run import recipe_for, within_compute
 from training.model.flops import cost_of
 from training.recipes import recipe_of
 from training.trainer.session import Session, WeightAverage
@@ -78,12 +77,12 @@ def test_a_snapshot_restores_the_predictions():
 
 
 def test_the_newest_rows_are_the_last_ones():
-    newest = InMemory(split()).newest(2)
-    assert newest.split.inputs.ids["item"].values.tolist() == [7, 3]
-    assert newest.split.label.tolist() == [1, 0]
-    assert InMemory(split()).newest(100).num_rows() == 6
+    newest = split().newest(2)
+    assert newest.inputs.ids["item"].values.tolist() == [7, 3]
+    assert newest.label.tolist() == [1, 0]
+    assert len(split().newest(100)) == 6
     with pytest.raises(ValueError, match="rows: 0; at least 1"):
-        InMemory(split()).newest(0)
+        split().newest(0)
 
 
 def test_the_stand_in_has_the_shape_of_frappe_and_knows_its_best_loss():
@@ -91,7 +90,7 @@ def test_the_stand_in_has_the_shape_of_frappe_and_knows_its_best_loss():
     sizes = {"user": NUM_USERS, "item": NUM_APPS, **CONTEXTS}
     assert sum(sizes.values()) == 5_382
     assert NUM_USES * (1 + NEGATIVES) == 288_609
-    assert data.train.num_rows() + len(data.valid) + len(data.test) == 288_609
+    assert len(data.train) + len(data.valid) + len(data.test) == 288_609
     assert [sparse.num_rows - 1 for sparse in data.inputs.sparse] == list(sizes.values())
     assert data.test.label.mean() == pytest.approx(1 / 3, abs=0.01)
     assert 0.02 < data.best_log_loss < 0.2
@@ -119,7 +118,7 @@ def test_a_cheaper_ranker_has_as_many_epochs_as_the_compute_pays_for():
     many = within_compute(INPUTS, dlrm, wukong).training.cold_epochs
     assert many * flops[dlrm.name] <= 5 * flops[wukong.name] < (many + 1) * flops[dlrm.name]
     assert many > 5
-    one_epoch = with_training(dlrm, cold_epochs=1)
+    one_epoch = dlrm.with_training(cold_epochs=1)
     assert within_compute(INPUTS, wukong, one_epoch).training.cold_epochs == 1
 
 

@@ -141,7 +141,7 @@ def test_microvideo_has_histories_and_pretrained_vectors(microvideo):
     assert [sparse.name for sparse in data.inputs.sparse] == names
     assert data.inputs.sparse[3].table == "item_id"
     # The last tenth of the training rows validates.
-    assert (data.train.num_rows(), len(data.valid), len(data.test)) == (9, 1, 1)
+    assert (len(data.train), len(data.valid), len(data.test)) == (9, 1, 1)
     assert data.valid.inputs.ids["clicked_items"].lengths.tolist() == [3]
     train = next(iter(data.train.parts()))
     assert train.inputs.ids["clicked_items"].lengths.tolist() == [0] * 9
@@ -224,7 +224,7 @@ def test_criteo_kaggle(tmp_path):
     lines = [criteo_line(n % 2, f"{n:08x}") for n in range(10)]
     write(tmp_path / "train.txt", *lines)
     data = read_criteo_kaggle(tmp_path)
-    assert (data.train.num_rows(), len(data.valid), len(data.test)) == (8, 1, 1)
+    assert (len(data.train), len(data.valid), len(data.test)) == (8, 1, 1)
     train = next(iter(data.train.parts()))
     assert ids(train, "C1") == [n + 1 for n in range(8)]
     assert ids(train, "C2") == [0] * 8
@@ -238,7 +238,7 @@ def test_criteo_terabyte_tests_on_its_last_day(tmp_path):
         file.write((criteo_line(1, "00000002") + "\n") * 10)
     write(tmp_path / "day_23", *[criteo_line(1, "00000003")] * 5)
     data = read_criteo_terabyte(tmp_path)
-    assert (data.train.num_rows(), len(data.valid), len(data.test)) == (19, 1, 5)
+    assert (len(data.train), len(data.valid), len(data.test)) == (19, 1, 5)
     assert ids(data.test, "C1") == [4] * 5
     assert [len(part) for part in data.train.parts()] == [10, 9]
 

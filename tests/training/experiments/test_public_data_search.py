@@ -59,7 +59,7 @@ def test_a_search_gives_up_what_is_below_the_median_and_trains_on_the_newest_row
     """The more epochs, the better; every second setting is much worse from the first epoch on."""
 
     def run(data, recipe, *, after_epoch, **_):
-        rows.append(data.train.num_rows())
+        rows.append(len(data.train))
         ended.append(0)
         for epoch in range(1, 4):
             ended[-1] = epoch

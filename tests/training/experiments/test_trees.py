@@ -14,7 +14,7 @@ from features.encoding.encode import Ids, ModelInputs
 from features.schema import Kind
 from training.__main__ import main
 from training.experiments.public_data import trees
-from training.experiments.public_data.data import BenchmarkData, InMemory, Split
+from training.experiments.public_data.data import BenchmarkData, Split
 from training.experiments.public_data.trees import TreeSettings, run_trees, search_trees
 from training.model.inputs import Inputs, SparseInput
 
@@ -52,7 +52,7 @@ def problem(rows=6_000, *, noise=0.5):
     )
     parts = np.split(np.arange(rows), [rows * 2 // 3, rows * 5 // 6])
     train, valid, test = (Split(inputs.take(p), label[p], users[p]) for p in parts)
-    return BenchmarkData(name="small", inputs=INPUTS, train=InMemory(train), valid=valid, test=test)
+    return BenchmarkData(name="small", inputs=INPUTS, train=train, valid=valid, test=test)
 
 
 def test_a_row_is_numbers_categories_counts_and_lengths():

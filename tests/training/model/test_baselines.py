@@ -7,7 +7,7 @@ import pytest
 
 from training.config.model import MODELS
 from training.distributed.process_group import process_group
-from training.experiments.public_data.data import BenchmarkData, InMemory, split_of
+from training.experiments.public_data.data import BenchmarkData, split_of
 from training.experiments.public_data.protocol import run_seed
 from training.model.inputs import Inputs, SparseInput
 from training.recipes import recipe_of
@@ -34,7 +34,7 @@ def planted() -> BenchmarkData:
         inputs=Inputs(
             sparse=tuple(SparseInput(name, VALUES + 1, name) for name in columns), dense=()
         ),
-        train=InMemory(part(slice(0, 6_000))),
+        train=part(slice(0, 6_000)),
         valid=part(slice(6_000, 7_500)),
         test=part(slice(7_500, 9_000)),
     )

@@ -1,7 +1,6 @@
 """What may be done with a day once its labels are there."""
 
 import dataclasses
-from typing import Any
 
 from training.config.recipe import Recipe
 
@@ -39,11 +38,8 @@ class Policy:
             "warm_epochs": self.passes,
             "batch_size": self.batch_size,
         }
-        changed: dict[str, Any] = {
-            name: value for name, value in asked.items() if value is not None
-        }
-        training = dataclasses.replace(recipe.training, **changed)
-        return dataclasses.replace(recipe, training=training)
+        given = {name: value for name, value in asked.items() if value is not None}
+        return recipe.with_training(**given)
 
 
 USUAL, NEVER = "as the recipe", "never retrained"

@@ -10,15 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from features.places import place
-from training.bootstrap import FloatArray, bootstrap_sums, interval, ratio
 from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable, user_groups
-from training.evaluation.comparison import Comparison
+from training.evaluation.comparison import relative_change
 from training.experiments.daily.policies import POLICIES, USUAL
 from training.experiments.daily.rolled import Rolled, Scores
-from training.metrics import Metrics, evaluate, log_losses
+from training.metrics import Metrics, evaluate, log_losses, or_none
 
-_DRAWS = 2_000
 _SHOWN = ("log_loss", "ne", "auc", "gauc", "calibration")
 
 
@@ -53,15 +51,16 @@ def run_policies(
     found: dict[str, list[list[Scores]]] = {name: [] for name in names}
     aged: list[list[dict[int, Scores]]] = []
     for seed in range(seeds):
-        training = dataclasses.replace(recipe.training, seed=recipe.training.seed + seed)
+        seeded = recipe.with_training(seed=recipe.training.seed + seed)
         with tempfile.TemporaryDirectory() as folder:
-            seeded = dataclasses.replace(recipe, training=training)
             rolled = Rolled(table, seeded, days, place(folder))
             for name in names:
                 found[name].append(rolled.scores(POLICIES[name]))
             aged.append(rolled.scores_by_age())
         days = rolled.days
-    rows = _rows(table, days)
+    examples, sizes = table.read(days), [table.num_rows([day]) for day in days]
+    users = user_groups(examples, table.schema)
+    rows = _Rows(examples.label, users, np.repeat(np.arange(len(days)), sizes))
     return {
         "days": [str(day) for day in days],
         "rows": len(rows.label),
@@ -70,23 +69,17 @@ def run_policies(
     }
 
 
-def _rows(table: ExampleTable, days: Sequence[datetime.date]) -> _Rows:
-    examples = table.read(days)
-    sizes = [table.num_rows([day]) for day in days]
-    return _Rows(
-        examples.label, user_groups(examples, table.schema), np.repeat(np.arange(len(days)), sizes)
-    )
-
-
 def _policies(rows: _Rows, found: Mapping[str, list[list[Scores]]]) -> dict[str, Any]:
     losses = {
         name: np.mean([log_losses(np.concatenate(one), rows.label) for one in runs], axis=0)
         for name, runs in found.items()
     }
+    usual = losses[USUAL]
     return {
         name: {
             **_means([evaluate(np.concatenate(one), rows.label, rows.user) for one in runs]),
-            "log_loss_change": dataclasses.asdict(changed(losses[name], losses[USUAL], rows.day)),
+            # What a day was learnt from is common to its rows: users alone would not be enough.
+            "log_loss_change": dataclasses.asdict(relative_change(losses[name], usual, rows.day)),
             "by_day": [_day(rows, number, runs) for number in range(len(runs[0]))],
         }
         for name, runs in found.items()
@@ -96,33 +89,13 @@ def _policies(rows: _Rows, found: Mapping[str, list[list[Scores]]]) -> dict[str,
 def _means(metrics: Sequence[Metrics]) -> dict[str, float | None]:
     """Of the seeds; None where one is not defined."""
     means = {name: float(np.mean([getattr(one, name) for one in metrics])) for name in _SHOWN}
-    return {name: value if np.isfinite(value) else None for name, value in means.items()}
+    return {name: or_none(value) for name, value in means.items()}
 
 
 def _day(rows: _Rows, number: int, runs: Sequence[Sequence[Scores]]) -> dict[str, float | None]:
     of_day = rows.day == number
     label, user = rows.label[of_day], rows.user[of_day]
     return {"rows": len(label), **_means([evaluate(one[number], label, user) for one in runs])}
-
-
-def changed(
-    mine: FloatArray, theirs: FloatArray, day: npt.NDArray[np.int64], *, seed: int = 0
-) -> Comparison:
-    """By which share a log loss differs, with whole days drawn.
-
-    What a day was learnt from is common to all of its rows, so that users are not enough.
-
-    Args:
-        mine: (rows,) log losses.
-        theirs: The same of what is compared with.
-        day: (rows,) numbers of the days.
-        seed: Of the draws.
-    """
-    columns = np.stack([mine - theirs, theirs], axis=1)
-    sums = bootstrap_sums(lambda rows: columns[rows], day, draws=_DRAWS, seed=seed)
-    changes = ratio(*sums.T)
-    drawn = changes[1:][np.isfinite(changes[1:])]
-    return Comparison(len(mine), float(changes[0]), *interval(drawn))
 
 
 def by_age(
@@ -160,6 +133,7 @@ def by_age(
             continue
         mine = np.concatenate([losses[number][age] for number in days])
         newest = np.concatenate([losses[number][min(losses[number])] for number in days])
-        change = changed(mine, newest, np.repeat(days, [len(labels[number]) for number in days]))
+        drawn = np.repeat(days, [len(labels[number]) for number in days])
+        change = relative_change(mine, newest, drawn)
         found.append({"age": age, "days": len(days), **dataclasses.asdict(change)})
     return found

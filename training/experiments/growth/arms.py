@@ -7,7 +7,6 @@ proof, and loading are the product's own.
 """
 
 import dataclasses
-import datetime
 import itertools
 import logging
 import tempfile
@@ -15,13 +14,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from features.places import place
+from features.places import Place, place
 from training.checkpoint.catalog import Checkpoint
 from training.checkpoint.tensors import load_training_state
 from training.config.recipe import Recipe, recipe_from_dict
 from training.data.dataset import ExampleTable
 from training.data.examples import Examples
-from training.evaluation.holdout import best_log_losses
 from training.experiments.growth.ratios import Point
 from training.experiments.one_pass import DECAY, WARM_UP, Days, OnePass, Rates, saved
 from training.metrics import log_losses
@@ -39,14 +37,15 @@ JUDGED_ROWS = 40_000
 """Rows that an evaluation scores, spread evenly over its days; all where there are fewer."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Arm:
     """What one ranker of one seed came to."""
 
-    points: list[Point] = dataclasses.field(default_factory=list)
-    days: list[float] = dataclasses.field(default_factory=list)
+    points: Sequence[Point]
+    days: Sequence[float]
     """Log loss after each day at the full rates, from the start or from when it grew."""
-    max_logit_difference: float = 0.0
+    max_logit_difference: float
+    """By how much growing moved its logits."""
 
 
 class Log:
@@ -71,7 +70,7 @@ class Log:
     ) -> None:
         self.table, self.operator = table, operator
         self.inputs = inputs_of(table.schema)
-        days = Days.of(table.days(datetime.date.min, datetime.date.max))
+        days = Days.of(table.days())
         self.one_pass = OnePass(table, days.train, batch_size)
         self.recipes = {"small": small, "large": large}
         self.flops = {
@@ -85,11 +84,6 @@ class Log:
             part: _thinned(table.read(getattr(days, part))) for part in ("valid", "test")
         }
         self.rates: dict[str, Rates] = {}
-
-    def best_log_loss(self) -> float | None:
-        """Of the true probabilities on the rows that judge, where they are known."""
-        losses = best_log_losses(self.table.schema, self.examples["test"])
-        return None if losses is None else float(losses.mean())
 
     def run(
         self,
@@ -111,22 +105,22 @@ class Log:
             part: Days that judge.
             has_days: Whether to judge it after each day too, up to the last budget's decay.
         """
-        arm = Arm()
-        session = self._session(self._recipe(size, seed))
-        trunk = _Trunk(self, session, seed, arm, part, has_days, warm_up=round(WARM_UP * ends[0]))
-        if grow_at:
-            trunk.go_on(grow_at)
-            arm.days.clear()
-            trunk.session, arm.max_logit_difference = self._grown(trunk.session, seed)
-        for end in ends:
-            trunk.go_on(end - round(DECAY * end))
-            loss = trunk.decayed(end)
-            spent = self.flops[size] * (grow_at or end)
-            spent += self.flops["large"] * (end - grow_at) if grow_at else 0
-            arm.points.append(Point(end, float(spent), loss))
-            logger.info("%s, seed %d, %d steps: log loss %.5f", size, seed, end, loss)
-        trunk.close()
-        return arm
+        points, moved, warm_up = [], 0.0, round(WARM_UP * ends[0])
+        session = self.one_pass.session(self.inputs, self._recipe(size, seed))
+        with tempfile.TemporaryDirectory() as folder:
+            trunk = _Trunk(self, session, place(folder), seed, part, has_days, warm_up)
+            if grow_at:
+                trunk.go_on(grow_at)
+                trunk.days.clear()
+                trunk.session, moved = self._grown(trunk.session, seed)
+            for end in ends:
+                trunk.go_on(end - round(DECAY * end))
+                loss = trunk.decayed(end)
+                spent = self.flops[size] * (grow_at or end)
+                spent += self.flops["large"] * (end - grow_at) if grow_at else 0
+                points.append(Point(end, float(spent), loss))
+                logger.info("%s, seed %d, %d steps: log loss %.5f", size, seed, end, loss)
+        return Arm(points, trunk.days, moved)
 
     def judge(self, session: Session, part: str) -> float:
         """The log loss on the days that judge."""
@@ -136,41 +130,34 @@ class Log:
     def _recipe(self, size: str, seed: int) -> Recipe:
         return self.one_pass.recipe(self.recipes[size], self.rates[size], seed=seed)
 
-    def _session(self, recipe: Recipe) -> Session:
-        return self.one_pass.session(self.inputs, recipe)
-
     def _grown(self, session: Session, seed: int) -> tuple[Session, float]:
         """The large ranker with what the small one has learnt, and how far its logits moved."""
-        target = self._recipe("large", seed)
+        target, table = self._recipe("large", seed), self.table
         with tempfile.TemporaryDirectory() as folder:
-            source = saved(session, place(folder), self.table)
-            schema, root = self.table.schema, place(folder)
-            summary = upscale(schema, source, target, self.table, root, operator=self.operator)
+            root = place(folder)
+            source = saved(session, root, table)
+            summary = upscale(table.schema, source, target, table, root, operator=self.operator)
             grown = Checkpoint.at(place(summary["checkpoint"]))
             model = recipe_from_dict(grown.manifest.recipe).model
-            larger = self._session(dataclasses.replace(target, model=model))
+            larger = self.one_pass.session(self.inputs, dataclasses.replace(target, model=model))
             load_training_state(grown.tensors, larger.model, larger.optimizer)
         return larger, float(summary["max_logit_difference"])
 
 
+@dataclasses.dataclass
 class _Trunk:
     """One run's stable phase, and the decays that branch off."""
 
-    def __init__(
-        self,
-        log: Log,
-        session: Session,
-        seed: int,
-        arm: Arm,
-        part: str,
-        has_days: bool,
-        *,
-        warm_up: int,
-    ) -> None:
-        self.log, self.session, self.seed, self.arm, self.part = log, session, seed, arm, part
-        self.has_days, self.warm_up = has_days, warm_up
-        self.done = 0
-        self._folder = tempfile.TemporaryDirectory()
+    log: Log
+    session: Session
+    folder: Place
+    """Keeps what a decay began from."""
+    seed: int
+    part: str
+    has_days: bool
+    warm_up: int
+    done: int = 0
+    days: list[float] = dataclasses.field(default_factory=list)
 
     def go_on(self, until: int) -> None:
         """Take the stable phase to a step, with a stop after each day."""
@@ -180,19 +167,15 @@ class _Trunk:
             self._steps(stop, decay_to=None)
             self.done = stop
             if self.has_days and stop % every == 0:
-                self.arm.days.append(self.log.judge(self.session, self.part))
+                self.days.append(self.log.judge(self.session, self.part))
 
     def decayed(self, end: int) -> float:
         """The log loss after a decay to ``end``; the stable phase is as it was before."""
-        kept = saved(self.session, place(self._folder.name), self.log.table)
+        kept = saved(self.session, self.folder, self.log.table)
         self._steps(end, decay_to=end)
         loss = self.log.judge(self.session, self.part)
         load_training_state(kept.tensors, self.session.model, self.session.optimizer)
         return loss
-
-    def close(self) -> None:
-        """Remove what decays began from."""
-        self._folder.cleanup()
 
     def _steps(self, stop: int, *, decay_to: int | None) -> None:
         stream = self.log.one_pass.batches(self.seed, skip=self.done)
@@ -208,10 +191,5 @@ class _Trunk:
 
 def _thinned(examples: Examples) -> Examples:
     """At most ``JUDGED_ROWS`` of the examples, evenly spread."""
-    indices = np.linspace(0, len(examples) - 1, min(len(examples), JUDGED_ROWS)).astype(np.int64)
-    return Examples(
-        examples.inputs.take(indices),
-        examples.label[indices],
-        examples.example_id[indices],
-        examples.table.take(indices),
-    )
+    count = min(len(examples), JUDGED_ROWS)
+    return examples.take(np.linspace(0, len(examples) - 1, count).astype(np.int64))

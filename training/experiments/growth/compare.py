@@ -7,7 +7,6 @@ alone has the same examples, and then as many as there are, up to the large one'
 """
 
 import dataclasses
-import datetime
 import logging
 import math
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from training.distributed.divergence import DivergedError
+from training.evaluation.holdout import best_log_loss
 from training.experiments.growth.arms import Arm, Log
 from training.experiments.growth.ratios import Point, Runs, days_to_better, ratios
 from training.experiments.journal import Journal, hash_of
@@ -60,28 +60,26 @@ def compare(log: Log, journal: Journal, *, share: float, seeds: int, trials: int
     runs = [
         Runs(
             *(one["scratch"].points, one["grown"].points, parent),
-            *(one["scratch"].days, one["grown"].days, _control(log, one["small"], steps)),
+            *(one["scratch"].days, one["grown"].days, one["small"].days),
         )
         for one in arms
     ]
-    days = [days_to_better(one) for one in runs]
     return {
         "steps": steps,
         "compute_ratio": log.flops["large"] / log.flops["small"],
         "operator": log.operator,
         "learning_rates": {size: dataclasses.asdict(rates) for size, rates in log.rates.items()},
-        "best_log_loss": log.best_log_loss(),
+        "best_log_loss": best_log_loss(log.table.schema, log.examples["test"]),
         "max_logit_difference": max(one["grown"].max_logit_difference for one in arms),
         **{name: dataclasses.asdict(ratio) for name, ratio in ratios(runs).items()},
-        "days": [{"grown": grown, "replay": replay} for grown, replay in days],
+        "days": [{"grown": grown, "replay": replay} for grown, replay in map(days_to_better, runs)],
         "arms": {
             name: _shown([one[name] for one in arms], steps * log.flops["large"])
             for name in ("small", "scratch", "grown")
         },
         "log_loss_by_day": [
-            {name: one[name].days for name in ("scratch", "grown")}
-            | {"control": _control(log, one["small"], steps)}
-            for one in arms
+            {"scratch": one.scratch_days, "grown": one.grown_days, "control": one.control_days}
+            for one in runs
         ],
     }
 
@@ -91,9 +89,8 @@ class _Kept:
 
     def __init__(self, log: Log, journal: Journal) -> None:
         self.log, self._journal = log, journal
-        days = log.table.days(datetime.date.min, datetime.date.max)
         self._setting = {
-            "setting": setting_of(log.table, days, __name__),
+            "setting": setting_of(log.table, log.table.days(), __name__),
             "recipes": [recipe.to_dict() for recipe in log.recipes.values()],
             "operator": log.operator,
             "batch_size": log.one_pass.batch_size,
@@ -117,6 +114,7 @@ class _Kept:
 
 
 def _seed(kept: _Kept, steps: int, seed: int) -> dict[str, Arm]:
+    """The rankers of a seed; of the small one the days from when the other one grew."""
     log = kept.log
     grow_at, ratio = round(GROW_AT * steps), log.flops["large"] / log.flops["small"]
     scratch = [round(one * steps) for one in SCRATCH_SHARES]
@@ -124,27 +122,23 @@ def _seed(kept: _Kept, steps: int, seed: int) -> dict[str, Arm]:
     grown = [round(one * steps + grow_at * (1 - 1 / ratio)) for one in COMPUTE_SHARES]
     grown = rising([max(steps, math.ceil(grow_at / (1 - DECAY)) + 1), *grown], log.num_steps)
     small = rising([steps, round(min(log.num_steps, steps * ratio))], log.num_steps)
-    return {
+    arms = {
         "scratch": kept.run("large", scratch, seed=seed, has_days=True),
         "grown": kept.run("small", grown, seed=seed, grow_at=grow_at, has_days=True),
         "small": kept.run("small", small, seed=seed, has_days=True),
     }
+    control = arms["small"].days[grow_at // log.day_steps :]
+    return {**arms, "small": dataclasses.replace(arms["small"], days=control)}
 
 
 def rising(ends: list[int], most: int) -> list[int]:
     """Those ends within the log whose decay begins after that of the one before."""
     kept: list[int] = []
     for end in ends:
-        if end <= most and (
-            not kept or end - round(DECAY * end) > kept[-1] - round(DECAY * kept[-1])
-        ):
+        begins = end - round(DECAY * end)
+        if end <= most and (not kept or begins > kept[-1] - round(DECAY * kept[-1])):
             kept.append(end)
     return kept
-
-
-def _control(log: Log, small: Arm, steps: int) -> list[float]:
-    """The small ranker's days after the moment at which the other one grew."""
-    return small.days[round(GROW_AT * steps) // log.day_steps :]
 
 
 def _rates(kept: _Kept, size: str, steps: int, trials: int) -> Rates:

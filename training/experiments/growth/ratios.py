@@ -1,5 +1,6 @@
 """What growing came to against training from scratch: pure functions of the runs."""
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 
@@ -50,10 +51,8 @@ class Ratio:
     def of(cls, values: Sequence[float | None]) -> "Ratio":
         """From one value a seed; without an interval where there is one seed."""
         known = [value for value in values if value is not None]
-        if len(known) < len(values) or not known:
-            return cls(None, by_seed=tuple(values))
-        mean = float(np.mean(known))
-        if len(known) == 1:
+        mean = float(np.mean(known)) if known and len(known) == len(values) else None
+        if mean is None or len(known) == 1:
             return cls(mean, by_seed=tuple(values))
         half = stats.t.ppf((1 + _LEVEL) / 2, len(known) - 1) * stats.sem(known)
         return cls(mean, mean - float(half), mean + float(half), tuple(values))
@@ -61,11 +60,7 @@ class Ratio:
 
 def ratios(seeds: Sequence[Runs]) -> dict[str, Ratio]:
     """The three figures of a comparison."""
-    found: dict[str, list[float | None]] = {
-        "compute_to_scratch_loss": [],
-        "compute_after_growth": [],
-        "days_to_better": [],
-    }
+    found = collections.defaultdict[str, list[float | None]](list)
     for runs in seeds:
         whole, target = runs.scratch[-1].flops, runs.scratch[-1].log_loss
         reached = flops_at(runs.grown, target)

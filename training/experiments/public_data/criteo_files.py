@@ -6,8 +6,9 @@ last day tests, the last tenth of the day before validates. Both are streamed; a
 its number modulo the rows of its table, so no pass over the data has to count first.
 """
 
+import itertools
+
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,18 +16,16 @@ from features.places import Place
 from features.schema import Kind
 from training.experiments.public_data.data import (
     BenchmarkData,
+    IntArray,
     Split,
     require_files,
     split_of,
 )
 from training.experiments.public_data.streamed_csv import (
+    Block,
     StreamedRows,
     TextFormat,
-    labels_of,
     num_rows_of,
-    numbers_of,
-    require,
-    whole,
 )
 from training.model.inputs import Inputs, SparseInput
 
@@ -79,37 +78,28 @@ def _days(folder: Place) -> list[Place]:
 
 
 def _data(name: str, paths: list[Place], ends: list[int], rows: tuple[int, ...]) -> BenchmarkData:
-    def encode(block: pa.Table, path: Place, line: int) -> Split:
-        columns = {
-            name: _rows(block[name], path, line, name, size)
-            for name, size in zip(CATEGORIES, rows, strict=True)
-        }
-        dense = np.stack([numbers_of(block, name, path, line) for name in COUNTS], axis=1)
-        return split_of(columns, labels_of(block, LABEL, path, line), dense=dense)
+    sizes = dict(zip(CATEGORIES, rows, strict=True))
 
-    def part(number: int) -> StreamedRows:
-        return StreamedRows(paths, TEXT, encode, ends[number], ends[number + 1])
+    def encode(block: Block) -> Split:
+        columns = {name: _rows(block, name, size) for name, size in sizes.items()}
+        dense = np.stack([block.numbers(name) for name in COUNTS], axis=1)
+        return split_of(columns, block.labels(LABEL), dense=dense)
 
-    sizes = zip(CATEGORIES, rows, strict=True)
+    train, valid, test = (
+        StreamedRows(paths, TEXT, encode, start, stop) for start, stop in itertools.pairwise(ends)
+    )
+    sparse = tuple(SparseInput(name, size + 1, name) for name, size in sizes.items())
+    inputs = Inputs(sparse=sparse, dense=(Kind.COUNT,) * len(COUNTS))
     return BenchmarkData(
-        name=name,
-        inputs=Inputs(
-            sparse=tuple(SparseInput(c, size + 1, c) for c, size in sizes),
-            dense=(Kind.COUNT,) * len(COUNTS),
-        ),
-        train=part(0),
-        valid=whole(part(1)),
-        test=whole(part(2)),
+        name=name, inputs=inputs, train=train, valid=valid.whole(), test=test.whole()
     )
 
 
-def _rows(
-    values: pa.ChunkedArray, path: Place, line: int, name: str, size: int
-) -> npt.NDArray[np.int64]:
+def _rows(block: Block, name: str, size: int) -> IntArray:
     """Row 0 for a missing category, else one of the rows 1 to ``size``."""
-    filled = pc.fill_null(values.combine_chunks(), "")
+    filled = pc.fill_null(block.table[name].combine_chunks(), "")
     is_hex = np.asarray(pc.match_substring_regex(filled, "^[0-9a-fA-F]{0,8}$"))
-    require(is_hex, filled, name, path, line, expected="eight hexadecimal digits, or nothing")
+    block.require(is_hex, name, expected="eight hexadecimal digits, or nothing")
     numbers = pc.cast(pc.binary_join_element_wise("0x0", filled, ""), pa.int64())
     is_missing = np.asarray(pc.equal(filled, ""))
     return np.where(is_missing, 0, np.asarray(numbers) % size + 1)

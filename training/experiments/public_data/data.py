@@ -15,8 +15,6 @@ from features.places import Place
 from training.model.inputs import Inputs
 
 IntArray = npt.NDArray[np.int64]
-UNKNOWN_ROW = 0
-"""Embedding row of values that the training split does not have."""
 
 
 class FormatError(ValueError):
@@ -52,9 +50,19 @@ class Split:
         """Number of rows."""
         return len(self.label)
 
+    def parts(self) -> Iterator["Split"]:
+        """Itself: training rows that fit memory are one part."""
+        yield self
+
     def take(self, rows: IntArray) -> "Split":
         """Some rows, in the order given."""
         return Split(self.inputs.take(rows), self.label[rows], self.group[rows])
+
+    def newest(self, num_rows: int) -> "Split":
+        """The last so many rows, or all; ValueError below one."""
+        if num_rows < 1:
+            raise ValueError(f"rows: {num_rows}; at least 1")
+        return self.take(np.arange(len(self))[-num_rows:])
 
     @staticmethod
     def joined(parts: Sequence["Split"]) -> "Split":
@@ -75,30 +83,9 @@ class TrainingRows(Protocol):
         """One pass."""
         ...
 
-    def num_rows(self) -> int:
+    def __len__(self) -> int:
         """Rows of one pass."""
         ...
-
-
-@dataclasses.dataclass(frozen=True)
-class InMemory:
-    """Training rows that fit memory whole."""
-
-    split: Split
-
-    def parts(self) -> Iterator[Split]:
-        """The one part."""
-        yield self.split
-
-    def num_rows(self) -> int:
-        """Rows of one pass."""
-        return len(self.split)
-
-    def newest(self, num_rows: int) -> "InMemory":
-        """The last so many rows, or all; ValueError below one."""
-        if num_rows < 1:
-            raise ValueError(f"rows: {num_rows}; at least 1")
-        return InMemory(self.split.take(np.arange(len(self.split))[-num_rows:]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,10 +102,16 @@ class BenchmarkData:
     best_log_loss: float | None = None
     """Of the true probabilities on the test split, where they are known."""
 
+    def in_memory(self, why: str) -> Split:
+        """The training rows; ValueError with ``why`` where they are streamed."""
+        if isinstance(self.train, Split):
+            return self.train
+        raise ValueError(why)
+
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """The values of one field that have a row; all others share ``UNKNOWN_ROW``."""
+    """The values of one field that have a row; all others share row 0, that of the unknown."""
 
     values: pa.Array
 
@@ -138,11 +131,6 @@ class Vocabulary:
         return np.asarray(found).astype(np.int64) + 1
 
 
-def one_each(rows: IntArray) -> Ids:
-    """Bags of one row each."""
-    return Ids(rows, np.ones(len(rows), dtype=np.int32))
-
-
 def split_of(
     columns: Mapping[str, IntArray | Ids],
     label: IntArray,
@@ -160,7 +148,7 @@ def split_of(
             still different people; None: every row is its own.
     """
     ids = {
-        name: value if isinstance(value, Ids) else one_each(value)
+        name: value if isinstance(value, Ids) else Ids.one_each(value)
         for name, value in columns.items()
     }
     if dense is None:

@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from training.experiments.public_data.data import BenchmarkData, InMemory, Split, split_of
+from training.experiments.public_data.data import BenchmarkData, IntArray, Split, split_of
 from training.metrics import log_losses
 from training.model.inputs import Inputs, SparseInput
 
 FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 CONTEXTS = {
     "daytime": 7,
@@ -92,27 +91,23 @@ def frappe_stand_in() -> BenchmarkData:
     parts = np.split(random.permutation(len(use)), [NUM_TRAIN, NUM_TRAIN + NUM_VALID])
     train, valid, test = (whole.take(rows) for rows in parts)
     best = (odds / (1 + odds))[parts[2]].astype(np.float32)
+    sizes = {"user": NUM_USERS, "item": NUM_APPS, **CONTEXTS}
     return BenchmarkData(
         name="frappe-stand-in",
-        inputs=_inputs(),
-        train=InMemory(_with_unknown(train, train)),
+        inputs=Inputs(sparse=tuple(SparseInput(n, s + 1, n) for n, s in sizes.items()), dense=()),
+        train=_with_unknown(train, train),
         valid=_with_unknown(valid, train),
         test=_with_unknown(test, train),
         best_log_loss=float(log_losses(best, test.label).mean()),
     )
 
 
-def _inputs() -> Inputs:
-    sizes = {"user": NUM_USERS, "item": NUM_APPS, **CONTEXTS}
-    return Inputs(sparse=tuple(SparseInput(n, s + 1, n) for n, s in sizes.items()), dense=())
-
-
 def _with_unknown(split: Split, train: Split) -> Split:
     """The split with values that training rows lack at the row of the unknown, as from files."""
-    columns = {}
-    for name, ids in split.inputs.ids.items():
-        is_known = np.isin(ids.values, train.inputs.ids[name].values)
-        columns[name] = np.where(is_known, ids.values, 0)
+    columns = {
+        name: np.where(np.isin(ids.values, train.inputs.ids[name].values), ids.values, 0)
+        for name, ids in split.inputs.ids.items()
+    }
     return split_of(columns, split.label, users=pa.array(split.group))
 
 

@@ -4,22 +4,23 @@ CSV with a header, its columns in any order; or libfm's
 ``-1 451:1 4149:1 …``, the label, then the fields.
 """
 
+import functools
+import re
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from features.places import Place
 from training.experiments.public_data.data import (
     BenchmarkData,
     FormatError,
-    InMemory,
+    IntArray,
     Vocabulary,
     require_files,
     split_of,
 )
-from training.experiments.public_data.streamed_csv import TextFormat, blocks, labels_of
+from training.experiments.public_data.streamed_csv import Block, TextFormat, blocks
 from training.model.inputs import Inputs, SparseInput
 
 LABEL = "label"
@@ -27,7 +28,7 @@ FILES = ("train.csv", "valid.csv", "test.csv")
 _PARTS = ("train", "validation", "test")
 _LABELS = {"1": 1, "1.0": 1, "+1": 1, "-1": 0, "-1.0": 0, "0": 0, "0.0": 0}
 
-Rows = tuple[pa.Table, npt.NDArray[np.int64]]
+Rows = tuple[pa.Table, IntArray]
 """Strings by field, and labels."""
 
 
@@ -54,21 +55,16 @@ def read_one_hot(name: str, folder: Place, fields: Sequence[str]) -> BenchmarkDa
         for table, label in parts
     )
     sparse = tuple(SparseInput(f, known.num_rows, f) for f, known in vocabularies.items())
-    return BenchmarkData(
-        name=name,
-        inputs=Inputs(sparse=sparse, dense=()),
-        train=InMemory(train),
-        valid=valid,
-        test=test,
-    )
+    inputs = Inputs(sparse=sparse, dense=())
+    return BenchmarkData(name=name, inputs=inputs, train=train, valid=valid, test=test)
 
 
 def _read_csv(path: Place, fields: Sequence[str]) -> Rows:
-    found = [block for block, _, _ in blocks([path], TextFormat((LABEL, *fields)))]
-    if not found:
+    tables = [block.table for block in blocks([path], TextFormat((LABEL, *fields)))]
+    if not tables:
         raise ValueError(f"{path}: no rows; at least one")
-    table = pa.concat_tables(found)
-    return table, labels_of(table, LABEL, path, 1)
+    whole = Block(pa.concat_tables(tables), path, line=1)
+    return whole.table, whole.labels(LABEL)
 
 
 def _read_libfm(path: Place, fields: Sequence[str]) -> Rows:
@@ -79,27 +75,17 @@ def _read_libfm(path: Place, fields: Sequence[str]) -> Rows:
             words = line.split()
             if not words:
                 continue
+            wrong = functools.partial(FormatError, path, line=number)
             if words[0] not in _LABELS:
-                raise FormatError(
-                    path, line=number, column=1, found=words[0], expected="1, or -1 or 0"
-                )
+                raise wrong(column=1, found=words[0], expected="1, or -1 or 0")
             if len(words) != len(fields) + 1:
-                raise FormatError(
-                    path,
-                    line=number,
-                    column=min(len(words), len(fields) + 1) + 1,
-                    found=line.strip(),
-                    expected=f"{len(fields)} features {', '.join(fields)}",
-                )
+                column = min(len(words), len(fields) + 1) + 1
+                expected = f"{len(fields)} features {', '.join(fields)}"
+                raise wrong(column=column, found=line.strip(), expected=expected)
+            for column, word in enumerate(words[1:], start=2):
+                if not re.fullmatch(r"\d+(:1(\.0)?)?", word):
+                    raise wrong(column=column, found=word, expected="index:1")
             label.append(_LABELS[words[0]])
-            rows.append([_index(path, number, c, w) for c, w in enumerate(words[1:], start=2)])
-    columns = zip(*rows, strict=True) if rows else [()] * len(fields)
-    table = pa.table({f: pa.array(c, pa.string()) for f, c in zip(fields, columns, strict=True)})
-    return table, np.array(label, dtype=np.int64)
-
-
-def _index(path: Place, number: int, column: int, word: str) -> str:
-    index, colon, value = word.partition(":")
-    if not (index.isdigit() and (not colon or value in {"1", "1.0"})):
-        raise FormatError(path, line=number, column=column, found=word, expected="index:1")
-    return index
+            rows.append([word.partition(":")[0] for word in words[1:]])
+    columns = np.array(rows, dtype=str).reshape(-1, len(fields)).T
+    return pa.table(dict(zip(fields, columns, strict=True))), np.array(label, dtype=np.int64)

@@ -14,13 +14,15 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from features.encoding.encode import ModelInputs
 from training.config.recipe import Recipe
 from training.data.batch import Batch, make_batch
-from training.experiments.public_data.data import BenchmarkData, TrainingRows
+from training.experiments.public_data.data import BenchmarkData, Split, TrainingRows
 from training.metrics import Metrics, auc, evaluate, log_losses
 from training.model.flops import cost_of
 from training.trainer.first_rows import NORMALISER_ROWS, FirstRows
@@ -49,6 +51,22 @@ class SeedResult:
     """(rows,) log loss of each test row, in nats; None while tuning."""
 
 
+def judged(
+    data: BenchmarkData,
+    predict: Callable[[ModelInputs], npt.NDArray[np.float32]],
+    *,
+    with_test: bool,
+) -> dict[str, Any]:
+    """The fields of a ``SeedResult`` that say what predictions of the splits are worth."""
+
+    def figures(split: Split) -> tuple[Metrics, npt.NDArray[np.float64]]:
+        probability = predict(split.inputs)
+        return evaluate(probability, split.label, split.group), log_losses(probability, split.label)
+
+    test, losses = figures(data.test) if with_test else (None, None)
+    return {"valid": figures(data.valid)[0], "test": test, "test_losses": losses}
+
+
 def run_seed(
     data: BenchmarkData,
     recipe: Recipe,
@@ -56,7 +74,7 @@ def run_seed(
     seed: int,
     patience: int = 2,
     with_test: bool = True,
-    label: str = "",
+    label: str | None = None,
     after_epoch: Callable[[int, float], None] = lambda *_: None,
 ) -> SeedResult:
     """Train one ranker and score it.
@@ -67,15 +85,15 @@ def run_seed(
         seed: Of weights and shuffling.
         patience: Epochs without a better validation AUC that end the training.
         with_test: Whether the test split is scored at the end.
-        label: What the progress bar says.
+        label: What the progress bar says; None: the recipe and the seed.
         after_epoch: Is given the number of each epoch, from 1, and the validation AUC after it;
             what it raises ends the training.
     """
     started = time.monotonic()
-    config = dataclasses.replace(recipe.training, seed=seed)
+    recipe = recipe.with_training(seed=seed)
+    config, label = recipe.training, label or f"{recipe.name} seed {seed}"
     part = next(iter(data.train.parts()))
     first = FirstRows.of(part.inputs.dense[:NORMALISER_ROWS], part.label[:NORMALISER_ROWS])
-    recipe = dataclasses.replace(recipe, training=config)
     session = Session(data.inputs, recipe, first)
     session.set_pretrained(data.pretrained)
     average = session.average(config.average_decay) if config.average_decay else None
@@ -101,16 +119,11 @@ def run_seed(
         if since_best >= patience:
             break
     session.restore(best_state)
-    probability = session.predict(data.test.inputs) if with_test else None
     return SeedResult(
-        valid=evaluate(session.predict(data.valid.inputs), data.valid.label, data.valid.group),
-        test=None
-        if probability is None
-        else evaluate(probability, data.test.label, data.test.group),
-        test_losses=None if probability is None else log_losses(probability, data.test.label),
+        **judged(data, session.predict, with_test=with_test),
         epochs=epoch,
         seconds=time.monotonic() - started,
-        samples_per_second=data.train.num_rows() * epoch / trained,
+        samples_per_second=len(data.train) * epoch / trained,
         params=cost_of(data.inputs, recipe.model).parameters,
     )
 
@@ -136,7 +149,7 @@ def _train_epoch(
     label: str,
 ) -> None:
     config = session.config
-    total = -(-rows.num_rows() // config.batch_size)
+    total = -(-len(rows) // config.batch_size)
     warm_up = round(config.warm_up_share * total) if epoch == 1 else 0
 
     def schedule(done: int) -> float:

@@ -4,7 +4,7 @@ from features.datasets.catalog import known
 from features.options import count, folder, from_flags, option
 from features.places import Place, place
 from training.config.model import MODELS
-from training.requests import recipe_name
+from training.recipes import recipe_name
 
 PUBLIC_DATA = (
     "frappe",

@@ -5,6 +5,7 @@ Every model has the same number of trials over the same ranges, the first with t
 
 import contextlib
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -13,28 +14,11 @@ import optuna
 
 from training.config.recipe import Recipe, TableOptimizer
 from training.distributed.divergence import DivergedError
-from training.experiments.public_data.data import BenchmarkData, InMemory
+from training.experiments.public_data.data import BenchmarkData
 from training.experiments.public_data.protocol import run_seed
 from training.metrics import Metrics
 
 logger = logging.getLogger(__name__)
-
-DENSE_LEARNING_RATES = (3e-4, 5e-3)
-SPARSE_LEARNING_RATES = (0.02, 0.3)
-"""Of row-wise Adagrad."""
-TABLE_DECAYS = (0.0, 1e-3, 3e-3, 1e-2)
-ADAM_LEARNING_RATES = (5e-4, 2e-3)
-"""Of the tables, where Adam trains them."""
-ADAM_EMBEDDING_DECAYS = (0.03, 0.2)
-"""L2 as a term of the mean loss, where Adam trains the tables."""
-DROPOUTS = (0.0, 0.5)
-EMBEDDING_STDS = (3e-3, 0.1)
-"""Of what embeddings begin with: norms amplify those of ids that are hardly seen."""
-DECAYING_EPOCHS = (0, 1, 2, 3)
-"""Epochs of a schedule that decays over its last fifth; 0: rates are cut on a plateau."""
-DECAY_SHARE = 0.2
-AVERAGE_DECAYS = (0.0, 0.99)
-"""Of the moving average of the weights; 0: none."""
 
 S = TypeVar("S")
 Note = Callable[[int, float], None]
@@ -62,14 +46,15 @@ def search(
             data, candidate, seed=0, with_test=False, label=label, after_epoch=note
         ).valid
 
-    return best_of(recipe, trials=trials, drawn=_drawn, valid=valid, settings_of=settings_of)
+    drawn = functools.partial(_drawn, recipe)
+    return best_of(recipe, trials=trials, drawn=drawn, valid=valid, settings_of=settings_of)
 
 
 def best_of(
     first: S,
     *,
     trials: int,
-    drawn: Callable[[S, optuna.Trial], S],
+    drawn: Callable[[optuna.Trial], S],
     valid: Callable[[S, Note, str], Metrics],
     settings_of: Callable[[S], dict[str, Any]],
 ) -> S:
@@ -82,7 +67,7 @@ def best_of(
     Args:
         first: Settings that are tried as they are.
         trials: How many are tried.
-        drawn: Others, by the first and a trial of Optuna's.
+        drawn: Others, by a trial of Optuna's.
         valid: Trains with some settings and returns the metrics of the validation split. It calls
             the function that it is given after each part of the training, with the part's number
             from 1 and the AUC so far; the text says which trial it is.
@@ -119,7 +104,7 @@ def best_of(
             if trial.should_prune():
                 raise optuna.TrialPruned(f"valid AUC {auc:.4f} after part {part} of the training")
 
-        return tried(drawn(first, trial), note, trial.number + 2)
+        return tried(drawn(trial), note, trial.number + 2)
 
     with contextlib.suppress(DivergedError):
         tried(first, lambda *_: None, 1)
@@ -135,54 +120,48 @@ def with_newest(data: BenchmarkData, num_rows: int | None) -> BenchmarkData:
     """
     if num_rows is None:
         return data
-    if isinstance(data.train, InMemory):
-        return dataclasses.replace(data, train=data.train.newest(num_rows))
     limit = f"the rows of {data.name} are streamed, and each setting sees all of them"
-    raise ValueError(f"--search-rows {num_rows}: {limit}")
+    rows = data.in_memory(f"--search-rows {num_rows}: {limit}")
+    return dataclasses.replace(data, train=rows.newest(num_rows))
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
     """What a search may change, as the recipe has it."""
-    training = recipe.training
-    of_training = (
+    values = {**vars(recipe.training), **vars(recipe.model)}
+    names = (
         *("dense_learning_rate", "sparse_learning_rate", "table_decay", "embedding_decay"),
         *("cold_epochs", "decay_share", "average_decay"),
+        *("dropout", "embedding_std", "has_first_order"),
     )
-    of_model = ("dropout", "embedding_std", "has_first_order")
-    return {
-        **{name: getattr(training, name) for name in of_training},
-        **{name: getattr(recipe.model, name) for name in of_model},
-    }
+    return {name: values[name] for name in names}
 
 
 def _drawn(recipe: Recipe, trial: optuna.Trial) -> Recipe:
     training, model = recipe.training, recipe.model
+    rate = functools.partial(trial.suggest_float, log=True)
     if training.table_optimizer is TableOptimizer.ADAM:
         tables: dict[str, Any] = {
-            "sparse_learning_rate": _rate(trial, "sparse_learning_rate", ADAM_LEARNING_RATES),
-            "embedding_decay": _rate(trial, "embedding_decay", ADAM_EMBEDDING_DECAYS),
+            "sparse_learning_rate": rate("sparse_learning_rate", 5e-4, 2e-3),
+            "embedding_decay": rate("embedding_decay", 0.03, 0.2),
         }
     else:
         tables = {
-            "sparse_learning_rate": _rate(trial, "sparse_learning_rate", SPARSE_LEARNING_RATES),
-            "table_decay": trial.suggest_categorical("table_decay", TABLE_DECAYS),
-            "average_decay": trial.suggest_categorical("average_decay", AVERAGE_DECAYS),
+            "sparse_learning_rate": rate("sparse_learning_rate", 0.02, 0.3),
+            "table_decay": trial.suggest_categorical("table_decay", (0.0, 1e-3, 3e-3, 1e-2)),
+            "average_decay": trial.suggest_categorical("average_decay", (0.0, 0.99)),
         }
-        if epochs := trial.suggest_categorical("decaying_epochs", DECAYING_EPOCHS):
-            most = min(epochs, training.cold_epochs)
-            tables |= {"cold_epochs": most, "decay_share": DECAY_SHARE}
-    dense = _rate(trial, "dense_learning_rate", DENSE_LEARNING_RATES)
+        # With 0 epochs there is no schedule that decays: rates are cut on a plateau.
+        if epochs := trial.suggest_categorical("decaying_epochs", (0, 1, 2, 3)):
+            tables |= {"cold_epochs": min(epochs, training.cold_epochs), "decay_share": 0.2}
+    dense = rate("dense_learning_rate", 3e-4, 5e-3)
     model = dataclasses.replace(
         model,
-        embedding_std=_rate(trial, "embedding_std", EMBEDDING_STDS),
+        # Norms amplify the embeddings of ids that are hardly seen.
+        embedding_std=rate("embedding_std", 3e-3, 0.1),
         has_first_order=trial.suggest_categorical("has_first_order", (False, True)),
     )
     # DLRM's over-arch, which is TorchRec's, has no dropout to draw.
     if model.interaction.kind != "dlrm":
-        model = dataclasses.replace(model, dropout=trial.suggest_float("dropout", *DROPOUTS))
-    changed = dataclasses.replace(training, dense_learning_rate=dense, **tables)
-    return dataclasses.replace(recipe, training=changed, model=model)
-
-
-def _rate(trial: optuna.Trial, name: str, limits: tuple[float, float]) -> float:
-    return trial.suggest_float(name, *limits, log=True)
+        model = dataclasses.replace(model, dropout=trial.suggest_float("dropout", 0.0, 0.5))
+    changed = recipe.with_training(dense_learning_rate=dense, **tables)
+    return dataclasses.replace(changed, model=model)

@@ -5,6 +5,7 @@ last, pretrained vectors as ``key`` and ``value`` of an HDF5 file. BARS has no v
 stops on the test rows; here the last tenth of the training rows validates.
 """
 
+import collections
 import dataclasses
 from collections.abc import Mapping
 
@@ -18,19 +19,18 @@ from features.places import Place
 from features.schema import Kind
 from training.experiments.public_data.data import (
     BenchmarkData,
+    IntArray,
     Split,
     Vocabulary,
     require_files,
     split_of,
 )
 from training.experiments.public_data.streamed_csv import (
+    Block,
     StreamedRows,
     TextFormat,
     blocks,
-    labels_of,
     num_rows_of,
-    numbers_of,
-    whole,
 )
 from training.model.inputs import Inputs, PretrainedInput, SparseInput
 
@@ -45,9 +45,8 @@ class SequenceFormat:
     """What the columns of one data set mean; others are not read."""
 
     label: str
-    user: str
     fields: tuple[str, ...]
-    """One value each; the user among them."""
+    """One value each, the user's first."""
     histories: Mapping[str, str]
     """Columns of many values, each with the field whose table it shares."""
     max_length: int
@@ -58,15 +57,9 @@ class SequenceFormat:
     vectors: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Fields that have pretrained vectors too, with the file; their histories have them as well."""
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Everything that is read."""
-        return (self.label, *self.fields, *self.histories, *self.numbers)
-
 
 MICROVIDEO = SequenceFormat(
     label="is_click",
-    user="user_id",
     fields=("user_id", "item_id", "cate_id"),
     histories={"clicked_items": "item_id", "clicked_categories": "cate_id"},
     max_length=100,
@@ -74,7 +67,6 @@ MICROVIDEO = SequenceFormat(
 )
 KUAIVIDEO = SequenceFormat(
     label="is_click",
-    user="user_id",
     fields=("user_id", "item_id"),
     histories={"pos_items": "item_id", "neg_items": "item_id"},
     max_length=100,
@@ -83,7 +75,6 @@ KUAIVIDEO = SequenceFormat(
 )
 TAOBAO_AD = SequenceFormat(
     label="clk",
-    user="userid",
     fields=(
         *("userid", "cms_segid", "cms_group_id", "final_gender_code", "age_level", "pvalue_level"),
         *("shopping_level", "occupation", "new_user_class_level", "adgroup_id", "cate_id"),
@@ -103,20 +94,16 @@ def read_sequences(name: str, folder: Place, form: SequenceFormat) -> BenchmarkD
         ValueError: A file is missing, or is not in the format; names file, line and column.
     """
     train, test = require_files(folder, ("train.csv", "test.csv"))
-    text = TextFormat(form.columns)
+    text = TextFormat((form.label, *form.fields, *form.histories, *form.numbers))
     num_rows = num_rows_of([train], text)
     ends = round(num_rows * (1 - VALID_SHARE))
     vocabularies = _vocabularies(train, text, form, ends)
     owners = {field: field for field in form.fields} | dict(form.histories)
     readers = {name: (name, vocabularies[field]) for name, field in owners.items()}
+    lengths = dict.fromkeys(form.histories, form.max_length)
     sparse = [
-        SparseInput(
-            name,
-            readers[name][1].num_rows,
-            owners[name],
-            form.max_length if name in form.histories else 1,
-        )
-        for name in owners
+        SparseInput(name, vocabularies[field].num_rows, field, lengths.get(name, 1))
+        for name, field in owners.items()
     ]
     vectors = {}
     for field, file in form.vectors.items():
@@ -127,19 +114,19 @@ def read_sequences(name: str, folder: Place, form: SequenceFormat) -> BenchmarkD
             readers[name + VECTOR] = (name, Vocabulary(keys))
             vectors[name + VECTOR] = table
 
-    def encode(block: pa.Table, path: Place, line: int) -> Split:
-        columns: dict[str, npt.NDArray[np.int64] | Ids] = {
-            name: _bags(block[column], known, form.max_length)
+    def encode(block: Block) -> Split:
+        columns: dict[str, IntArray | Ids] = {
+            name: _bags(block.table[column], known, form.max_length)
             if column in form.histories
-            else known.rows(block[column])
+            else known.rows(block.table[column])
             for name, (column, known) in readers.items()
         }
-        numbers = [numbers_of(block, name, path, line) for name in form.numbers]
+        numbers = [block.numbers(name) for name in form.numbers]
         return split_of(
             columns,
-            labels_of(block, form.label, path, line),
+            block.labels(form.label),
             dense=np.stack(numbers, axis=1) if numbers else None,
-            users=block[form.user],
+            users=block.table[form.fields[0]],
         )
 
     return BenchmarkData(
@@ -150,8 +137,8 @@ def read_sequences(name: str, folder: Place, form: SequenceFormat) -> BenchmarkD
             pretrained=tuple(PretrainedInput(n, *v.shape) for n, v in vectors.items()),
         ),
         train=StreamedRows([train], text, encode, 0, ends),
-        valid=whole(StreamedRows([train], text, encode, ends, num_rows)),
-        test=whole(StreamedRows([test], text, encode, 0, num_rows_of([test], text))),
+        valid=StreamedRows([train], text, encode, ends, num_rows).whole(),
+        test=StreamedRows([test], text, encode, 0, num_rows_of([test], text)).whole(),
         pretrained=vectors,
     )
 
@@ -160,16 +147,15 @@ def _vocabularies(
     train: Place, text: TextFormat, form: SequenceFormat, stop: int
 ) -> dict[str, Vocabulary]:
     """The vocabulary of each field in the training rows, its histories included."""
-    counts: dict[str, dict[str, int]] = {field: {} for field in form.fields}
-    for block, _, _ in blocks([train], text, stop=stop):
+    counts = {field: collections.Counter[str]() for field in form.fields}
+    for block in blocks([train], text, stop=stop):
         for column in (*form.fields, *form.histories):
-            values = block[column].combine_chunks()
+            values = block.table[column].combine_chunks()
             if column in form.histories:
                 values = pc.list_flatten(pc.split_pattern(values, SEPARATOR))
-            found = counts[form.histories.get(column, column)]
-            for pair in pc.value_counts(values).to_pylist():
-                if pair["values"]:
-                    found[pair["values"]] = found.get(pair["values"], 0) + pair["counts"]
+            pairs = pc.value_counts(values).to_pylist()
+            found = {pair["values"]: pair["counts"] for pair in pairs if pair["values"]}
+            counts[form.histories.get(column, column)].update(found)
     return {
         field: Vocabulary(
             pa.array([value for value, n in found.items() if n >= form.min_count], pa.string())

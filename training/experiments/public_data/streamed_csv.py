@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from features.places import Place
-from training.experiments.public_data.data import FormatError, Split
+from training.experiments.public_data.data import FormatError, IntArray, Split
 
 BLOCK_BYTES = 64 << 20
 """Bytes of text in memory at a time; rows are shuffled within it."""
@@ -27,30 +27,70 @@ class TextFormat:
 
 
 @dataclasses.dataclass(frozen=True)
+class Block:
+    """Some rows of a file; what reads a column raises FormatError with the first wrong line."""
+
+    table: pa.Table
+    """All columns as strings, null where they are empty."""
+    path: Place
+    line: int
+    """The one before the first row."""
+
+    def labels(self, name: str) -> IntArray:
+        """A column of 0 and 1."""
+        label = self.numbers(name)
+        self.require(np.isin(label, (0, 1)), name, expected="0 or 1")
+        return label.astype(np.int64)
+
+    def numbers(self, name: str) -> npt.NDArray[np.float32]:
+        """A column of numbers, NaN where it is empty."""
+        column = self.table[name].combine_chunks()
+        try:
+            numbers = pc.cast(column, pa.float32())
+        except pa.ArrowInvalid:
+            self.require(np.array([*map(_is_number, column)]), name, expected="a number")
+            raise
+        return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float32)
+
+    def require(self, is_right: npt.NDArray[np.bool_], name: str, *, expected: str) -> None:
+        """FormatError with the first of a column's values that is not right."""
+        if not is_right.all():
+            index = int(np.argmin(is_right))
+            found = str(self.table[name][index].as_py())
+            line = self.line + index + 1
+            raise FormatError(self.path, line=line, column=name, found=found, expected=expected)
+
+
+@dataclasses.dataclass(frozen=True)
 class StreamedRows:
     """Rows ``start`` to ``stop`` of some files read one after the other, encoded on the way."""
 
     paths: Sequence[Place]
     text: TextFormat
-    encode: Callable[[pa.Table, Place, int], Split]
-    """From a block, its file and the line before its first row."""
+    encode: Callable[[Block], Split]
     start: int
     stop: int
 
     def parts(self) -> Iterator[Split]:
         """One pass, a block at a time."""
-        for block, path, line in blocks(self.paths, self.text, start=self.start, stop=self.stop):
-            yield self.encode(block, path, line)
+        return map(self.encode, blocks(self.paths, self.text, start=self.start, stop=self.stop))
 
-    def num_rows(self) -> int:
+    def __len__(self) -> int:
         """Rows of one pass."""
         return self.stop - self.start
+
+    def whole(self) -> Split:
+        """All rows, held in memory; ValueError when there are none."""
+        parts = list(self.parts())
+        if not parts:
+            raise ValueError(f"{self.paths[-1]}: no rows; at least one to evaluate")
+        return Split.joined(parts)
 
 
 def blocks(
     paths: Sequence[Place], text: TextFormat, *, start: int = 0, stop: int = sys.maxsize
-) -> Iterator[tuple[pa.Table, Place, int]]:
-    """The rows of some files in blocks, each with its file and the line before its first row.
+) -> Iterator[Block]:
+    """The rows of some files, block by block.
 
     Raises:
         FormatError: A line has another number of fields, or the header lacks a column.
@@ -61,7 +101,7 @@ def blocks(
         for batch in _batches(path, text):
             first, last = max(0, start - seen), min(batch.num_rows, stop - seen)
             if first < last:
-                yield pa.table(batch.slice(first, last - first)), path, line + first
+                yield Block(pa.table(batch.slice(first, last - first)), path, line + first)
             seen += batch.num_rows
             line += batch.num_rows
             if seen >= stop:
@@ -94,7 +134,6 @@ def _batches(path: Place, text: TextFormat) -> Iterator[pa.RecordBatch]:
                 include_columns=list(text.columns),
                 strings_can_be_null=True,
                 null_values=[""],
-                quoted_strings_can_be_null=True,
             ),
         ) as reader:
             yield from reader
@@ -108,61 +147,16 @@ def _batches(path: Place, text: TextFormat) -> Iterator[pa.RecordBatch]:
                 path, line=1, column=1, found=str(error), expected="lines of text"
             ) from error
         row = wrong[0]
+        column = min(row.actual_columns, row.expected_columns) + 1
+        expected = f"{row.expected_columns} fields, found {row.actual_columns}"
         raise FormatError(
-            path,
-            line=row.number or 0,
-            column=min(row.actual_columns, row.expected_columns) + 1,
-            found=row.text,
-            expected=f"{row.expected_columns} fields, found {row.actual_columns}",
+            path, line=row.number or 0, column=column, found=row.text, expected=expected
         ) from error
 
 
 def num_rows_of(paths: Sequence[Place], text: TextFormat) -> int:
     """Rows of some files."""
-    return sum(block.num_rows for block, _, _ in blocks(paths, text))
-
-
-def whole(rows: StreamedRows) -> Split:
-    """All rows of a stream, held in memory."""
-    parts = list(rows.parts())
-    if not parts:
-        raise ValueError(f"{rows.paths[-1]}: no rows; at least one to evaluate")
-    return Split.joined(parts)
-
-
-def labels_of(block: pa.Table, name: str, path: Place, line: int) -> npt.NDArray[np.int64]:
-    """A column of 0 and 1; FormatError names the line that has neither."""
-    label = numbers_of(block, name, path, line)
-    require(np.isin(label, (0, 1)), block[name], name, path, line, expected="0 or 1")
-    return label.astype(np.int64)
-
-
-def numbers_of(block: pa.Table, name: str, path: Place, line: int) -> npt.NDArray[np.float32]:
-    """A column of numbers, NaN where it is empty; FormatError names the line that has none."""
-    column = block[name].combine_chunks()
-    try:
-        numbers = pc.cast(column, pa.float32())
-    except pa.ArrowInvalid:
-        is_number = [_is_number(value) for value in column]
-        require(np.array(is_number), column, name, path, line, expected="a number")
-        raise
-    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float32)
-
-
-def require(
-    is_right: npt.NDArray[np.bool_],
-    values: pa.ChunkedArray | pa.Array,
-    name: str,
-    path: Place,
-    line: int,
-    *,
-    expected: str,
-) -> None:
-    """FormatError with the first of a column's values that is not right."""
-    if not is_right.all():
-        index = int(np.argmin(is_right))
-        found = str(values[index].as_py())
-        raise FormatError(path, line=line + index + 1, column=name, found=found, expected=expected)
+    return sum(block.table.num_rows for block in blocks(paths, text))
 
 
 def _is_number(value: pa.Scalar) -> bool:

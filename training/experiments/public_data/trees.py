@@ -14,10 +14,10 @@ import numpy.typing as npt
 import optuna
 
 from features.encoding.encode import Ids, ModelInputs
-from training.experiments.public_data.data import BenchmarkData, InMemory, Split
-from training.experiments.public_data.protocol import SeedResult
+from training.experiments.public_data.data import BenchmarkData
+from training.experiments.public_data.protocol import SeedResult, judged
 from training.experiments.public_data.search import Note, best_of, with_newest
-from training.metrics import Metrics, evaluate, log_losses
+from training.metrics import Metrics
 from training.model.inputs import Inputs
 from training.resources import num_cores
 
@@ -46,26 +46,18 @@ class TreeSettings:
 
 
 def search_trees(data: BenchmarkData, *, trials: int, num_rows: int | None = None) -> TreeSettings:
-    """The settings with the best validation AUC, as ``search`` finds a ranker's.
-
-    Raises:
-        ValueError: The training rows are streamed.
-    """
+    """The settings with the best validation AUC, as ``search`` finds a ranker's."""
     data = with_newest(data, num_rows)
 
     def valid(settings: TreeSettings, note: Note, _: str) -> Metrics:
         return run_trees(data, settings, seed=0, with_test=False, after_trees=note).valid
 
     return best_of(
-        TreeSettings(),
-        trials=trials,
-        drawn=_drawn,
-        valid=valid,
-        settings_of=dataclasses.asdict,
+        TreeSettings(), trials=trials, drawn=_drawn, valid=valid, settings_of=dataclasses.asdict
     )
 
 
-def _drawn(_: TreeSettings, trial: optuna.Trial) -> TreeSettings:
+def _drawn(trial: optuna.Trial) -> TreeSettings:
     return TreeSettings(
         learning_rate=trial.suggest_float("learning_rate", 0.02, 0.3, log=True),
         num_leaves=trial.suggest_int("num_leaves", 7, 255, log=True),
@@ -101,57 +93,47 @@ def run_trees(
     Raises:
         ValueError: The training rows are streamed; LightGBM reads them all at once.
     """
-    rows = _in_memory(data)
+    rows = data.in_memory(f"--model lightgbm: {data.name} is streamed; it needs all rows at once")
     started = time.monotonic()
 
-    def columns(split: Split) -> _Columns:
-        return _Columns.of(data.inputs, split.inputs, has_large_ids=settings.has_large_ids)
+    def columns(inputs: ModelInputs) -> _Columns:
+        return _Columns.of(data.inputs, inputs, has_large_ids=settings.has_large_ids)
 
-    learnt, valid = columns(rows), columns(data.valid).matrix
+    learnt, valid = columns(rows.inputs), columns(data.valid.inputs).matrix
     train = lightgbm.Dataset(
         learnt.matrix,
         rows.label,
         categorical_feature=learnt.categorical,
         params={"verbosity": -1},
-        free_raw_data=True,
     )
     booster = lightgbm.train(
         _params(settings, seed),
         train,
         num_boost_round=MOST_TREES,
         valid_sets=[train.create_valid(valid, data.valid.label)],
-        callbacks=[
-            lightgbm.early_stopping(PATIENCE_TREES, verbose=False),
-            _Reports(after_trees),
-        ],
+        callbacks=[lightgbm.early_stopping(PATIENCE_TREES, verbose=False), _Reports(after_trees)],
     )
     seconds = time.monotonic() - started
-    dump = booster.dump_model(num_iteration=booster.best_iteration)
-    probability = _predict(booster, columns(data.test).matrix) if with_test else None
+    best = booster.best_iteration
+    dump = booster.dump_model(num_iteration=best)
+
+    def predict(inputs: ModelInputs) -> npt.NDArray[np.float32]:
+        probability = booster.predict(columns(inputs).matrix, num_iteration=best)
+        return np.asarray(probability, dtype=np.float32)
+
     return SeedResult(
-        valid=evaluate(_predict(booster, valid), data.valid.label, data.valid.group),
-        test=None
-        if probability is None
-        else evaluate(probability, data.test.label, data.test.group),
-        test_losses=None if probability is None else log_losses(probability, data.test.label),
-        epochs=booster.best_iteration,
+        **judged(data, predict, with_test=with_test),
+        epochs=best,
         seconds=seconds,
         samples_per_second=len(rows) * booster.current_iteration() / seconds,
         params=sum(tree["num_leaves"] for tree in dump["tree_info"]),
     )
 
 
-def _in_memory(data: BenchmarkData) -> Split:
-    if isinstance(data.train, InMemory):
-        return data.train.split
-    raise ValueError(f"--model lightgbm: {data.name} is streamed; it needs all rows at once")
-
-
 def _params(settings: TreeSettings, seed: int) -> dict[str, object]:
     chosen = dataclasses.asdict(settings)
     del chosen["has_large_ids"]
-    return {
-        **chosen,
+    return chosen | {
         "objective": "binary",
         "metric": "auc",
         "bagging_freq": 1 if settings.bagging_fraction < 1 else 0,
@@ -164,7 +146,7 @@ def _params(settings: TreeSettings, seed: int) -> dict[str, object]:
 
 
 class _Reports:
-    """The callback that says how good the trees are; the protocol is LightGBM's."""
+    """The callback that says how good the trees are; its attributes are LightGBM's protocol."""
 
     order, before_iteration = 40, False
 
@@ -176,11 +158,6 @@ class _Reports:
             self._best = max(self._best, found)
         if (number := env.iteration + 1) % PATIENCE_TREES == 0:
             self._after_trees(number // PATIENCE_TREES, self._best)
-
-
-def _predict(booster: lightgbm.Booster, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    probability = np.asarray(booster.predict(matrix, num_iteration=booster.best_iteration))
-    return probability.astype(np.float32)
 
 
 class _Columns(NamedTuple):

@@ -1,17 +1,18 @@
-"""What to grow next: what each resource buys, and the step that buys most."""
+"""A whole study, points in and advice out: what each resource buys, and what to grow next."""
 
 import dataclasses
 import enum
+import json
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.interpolate import make_interp_spline
 
-from training.experiments.scaling.bootstrap import LEVEL, Interval
-from training.experiments.scaling.curve import Curve
-from training.experiments.scaling.laws import geometric_mean
-from training.experiments.scaling.points import AXES, is_positive
+from features.places import Place
+from training.experiments.scaling.bootstrap import LEVEL, Interval, Observations
+from training.experiments.scaling.curve import Curve, curves_of
+from training.experiments.scaling.points import AXES, Point, is_positive
 
 WORTH = 0.0002
 """Smallest relative gain that counts: 0.02 %, significant to the Wukong paper (section 7)."""
@@ -53,6 +54,18 @@ class Current:
             raise ValueError(f"current, ne: {self.ne!r}; a finite number above 0")
 
 
+def read_current(path: Place) -> Current:
+    """The production model from a JSON object with ``Current``'s fields.
+
+    Raises:
+        ValueError: Naming the file and what is wrong in it.
+    """
+    try:
+        return Current(**json.loads(path.read_text()))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
     """One resource, grown from where production is."""
@@ -79,17 +92,10 @@ class Step:
     regime: Regime
     is_extrapolated: bool
     """Whether ``to`` is beyond what was run."""
-    share_best: float = 0.0
+    share_best: float
     """Share of the draws in which no other resource's doubling buys more."""
-
-    @property
-    def factor(self) -> float:
-        """How many times the resource."""
-        return self.to / self.x
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return {**dataclasses.asdict(self), "factor": self.factor}
+    factor: float
+    """How many times the resource."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +113,8 @@ class Advice:
     @property
     def target(self) -> str | None:
         """The recipe of the best step that gains and has one: what to upscale to."""
-        gaining = (step for step in self.steps if step.regime is Regime.GROWING and step.recipe)
-        return next((step.recipe for step in gaining), None)
+        gaining = (step for step in self.steps if step.regime is Regime.GROWING)
+        return next((step.recipe for step in gaining if step.recipe), None)
 
     @property
     def sentences(self) -> list[str]:
@@ -121,11 +127,44 @@ class Advice:
         return {
             "model": self.model,
             "text": self.sentences,
-            "next": self.next.to_dict() if self.next else None,
+            "next": dataclasses.asdict(self.next) if self.next else None,
             "target": self.target,
             "interval": LEVEL,
-            "steps": [step.to_dict() for step in self.steps],
+            "steps": [dataclasses.asdict(step) for step in self.steps],
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What a set of points says."""
+
+    curves: tuple[Curve, ...]
+    advice: Advice
+    current: Current | None
+    refused: tuple[str, ...]
+    """Why some points became no curve."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {
+            "advice": self.advice.to_dict(),
+            "current": dataclasses.asdict(self.current) if self.current else None,
+            "curves": [curve.to_dict() for curve in self.curves],
+            "refused": list(self.refused),
+        }
+
+
+def study(points: Sequence[Point], current: Current | None = None) -> Study:
+    """Fit every axis and say what to grow next from where ``current`` is.
+
+    Raises:
+        ValueError: When no axis has enough points, saying of each why; or when the current model's
+            family has none.
+    """
+    curves, refused = curves_of(points)
+    if not curves:
+        raise ValueError("; ".join(refused) or "points: 0; at least 5 of one axis")
+    return Study(tuple(curves), advise(curves, current), current, tuple(refused))
 
 
 def advise(curves: Sequence[Curve], current: Current | None = None) -> Advice:
@@ -142,18 +181,14 @@ def advise(curves: Sequence[Curve], current: Current | None = None) -> Advice:
     starts = [given.get(curve.axis, float(curve.observed.x[-1])) for curve in chosen]
     doublings = [curve.change(x, 2 * x)[1] for curve, x in zip(chosen, starts, strict=True)]
     shares = np.bincount(np.argmin(doublings, axis=0), minlength=len(chosen)) / len(doublings[0])
-    steps = [
-        dataclasses.replace(_step(curve, x), share_best=float(share))
-        for curve, x, share in zip(chosen, starts, shares, strict=True)
-    ]
+    steps = map(_step, chosen, starts, shares.tolist())
     return Advice(model, tuple(sorted(steps, key=lambda step: step.doubling.estimate)))
 
 
-def _step(curve: Curve, x: float) -> Step:
+def _step(curve: Curve, x: float, share_best: float) -> Step:
     to, recipe = _destination(curve, x)
     change, doubling = curve.change(x, to), Interval.of(*curve.change(x, 2 * x))
     compute, doubled = compute_factor(curve, x, to), compute_factor(curve, x, 2 * x)
-    takes_compute = doubled > 1.01
     return Step(
         axis=curve.axis,
         model=curve.model,
@@ -161,14 +196,16 @@ def _step(curve: Curve, x: float) -> Step:
         x=x,
         to=to,
         ne_change=Interval.of(*change),
-        ne=Interval.of(curve.expected(to)[0], curve.drawn(to)[:, 0]),
+        ne=Interval.of(curve.expected(to)[0], curve.draws.at(to)[:, 0]),
         compute_factor=compute,
         recipe=recipe,
         doubling=doubling,
-        compute_doubling=doubling.estimate / math.log2(doubled) if takes_compute else None,
+        compute_doubling=doubling.estimate / math.log2(doubled) if doubled > 1.01 else None,
         distance_to_floor=curve.distance_to_floor(x) if curve.is_floor_identified else None,
         regime=_regime(curve, doubling),
         is_extrapolated=bool(to > curve.observed.x[-1]),
+        share_best=share_best,
+        factor=to / x,
     )
 
 
@@ -176,22 +213,16 @@ def _destination(curve: Curve, x: float) -> tuple[float, str | None]:
     """The amount that was run nearest to twice ``x``, with its recipe; else twice ``x``."""
     low, high = _FACTORS
     runs = [point for point in curve.points if low <= point.x / x <= high]
-    if not runs:
-        return _FACTOR * x, None
-    nearest = min(runs, key=lambda point: abs(math.log(point.x / x / _FACTOR)))
-    return nearest.x, nearest.recipe
+    nearest = min(runs, key=lambda one: abs(math.log(one.x / x / _FACTOR)), default=None)
+    return (nearest.x, nearest.recipe) if nearest else (_FACTOR * x, None)
 
 
 def compute_factor(curve: Curve, x: float, to: float) -> float:
     """Training FLOPs at ``to`` over those at ``x``, between and beyond runs as a power of x."""
-    log_x = np.log(curve.observed.x)
-    flops = np.array(
-        [
-            geometric_mean(np.array([p.training_flops for p in curve.points if p.x == amount]))
-            for amount in curve.observed.x
-        ]
-    )
-    start, end = make_interp_spline(log_x, np.log(flops), k=1)(np.log([x, to]))
+    runs = curve.points
+    flops = Observations.of([p.x for p in runs], [p.training_flops for p in runs])
+    law = make_interp_spline(np.log(flops.x), np.log(flops.means), k=1)
+    start, end = law(np.log([x, to]))
     return math.exp(end - start)
 
 
@@ -213,7 +244,7 @@ def _recommended(step: Step | None, steps: Sequence[Step]) -> str:
         )
     reach = f", to {step.recipe}" if step.recipe else ""
     action = AXES[step.axis].step.format(factor=f"{step.factor:.2g}")
-    text = f"Next: {action}{reach}: expected NE {_change(step.ne_change)} {_price(step)}."
+    text = f"Next: {action}{reach}: expected NE {_effect(step)}."
     if len(steps) > 1:
         share = f"{100 * step.share_best:.0f} %"
         text += f" Of {len(steps)} resources, doubling this one buys most in {share} of the draws."
@@ -229,20 +260,17 @@ def _sentence(step: Step) -> str:
         return f"{title}: saturated; a doubling takes at most {most:.2f} % off the NE."
     word = "gains" if step.regime is Regime.GROWING else "not clear"
     reach = f" ({step.recipe})" if step.recipe else ""
-    grown = f"{step.factor:.2g}×{reach}"
-    return f"{title}: {word}; {grown} changes the NE by {_change(step.ne_change)} {_price(step)}."
+    return f"{title}: {word}; {step.factor:.2g}×{reach} changes the NE by {_effect(step)}."
 
 
-def _change(change: Interval) -> str:
-    ends = f"{signed_percent(change.low)} to {signed_percent(change.high)} %"
-    return f"{signed_percent(change.estimate)} % ({100 * LEVEL:.0f} % interval {ends})"
+def _effect(step: Step) -> str:
+    change = step.ne_change
+    estimate, low, high = map(signed_percent, (change.estimate, change.low, change.high))
+    interval = f"({100 * LEVEL:.0f} % interval {low} to {high} %)"
+    return f"{estimate} % {interval} at {step.compute_factor:.2g}× training compute"
 
 
 def signed_percent(share: float) -> str:
     """A share in per cent, with a sign unless it rounds to nothing."""
     rounded = round(100 * share, 2)
     return f"{rounded:+.2f}".replace("-", "−") if rounded else "0.00"
-
-
-def _price(step: Step) -> str:
-    return f"at {step.compute_factor:.2g}× training compute"

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from training.bootstrap import interval
 from training.experiments.scaling.laws import FloatArray, Form, Laws, fit, refit
 
 LEVEL = 0.9
@@ -33,8 +34,7 @@ class Interval:
     @classmethod
     def of(cls, estimate: float, draws: FloatArray) -> "Interval":
         """Quantiles of (draws,)."""
-        low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return cls(float(estimate), float(low), float(high))
+        return cls(float(estimate), *interval(draws, level=LEVEL))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +128,13 @@ def fit_form(observations: Observations, form: Form) -> Fitted:
     """The best law of a form, and how far the observations are from it."""
     law = fit(form, observations.x, observations.means, observations.counts)
     residuals = observations.residuals(law)
-    return Fitted(law, residuals, _criterion(residuals, form))
+    size, parameters = len(residuals), form.parameters + 1
+    spare, criterion = size - parameters - 1, None
+    if spare > 0:
+        variance = max(float(residuals @ residuals) / size, _EXACT**2)
+        misfit = size * np.log(variance)
+        criterion = float(misfit + 2 * parameters + 2 * parameters * (parameters + 1) / spare)
+    return Fitted(law, residuals, criterion)
 
 
 def draw(observations: Observations, floored: Fitted, *, seed: int, size: int) -> Laws:
@@ -143,14 +149,3 @@ def draw(observations: Observations, floored: Fitted, *, seed: int, size: int) -
     is_at = np.eye(len(observations.x))[observations.index] / observations.counts
     drawn = floored.law.at(observations.x) * np.exp(errors @ is_at)
     return refit(floored.law, observations.x, drawn, observations.counts)
-
-
-def _criterion(residuals: FloatArray, form: Form) -> float | None:
-    size, parameters = len(residuals), form.parameters + 1
-    spare = size - parameters - 1
-    if spare <= 0:
-        return None
-    variance = max(float(residuals @ residuals) / size, _EXACT**2)
-    return float(
-        size * np.log(variance) + 2 * parameters + 2 * parameters * (parameters + 1) / spare
-    )

@@ -20,10 +20,8 @@ from training.experiments.scaling.bootstrap import (
     independent,
 )
 from training.experiments.scaling.laws import BETA_RANGE, FloatArray, Form, Laws
-from training.experiments.scaling.points import Point
+from training.experiments.scaling.points import MIN_POINTS, Point
 
-MIN_POINTS = 5
-"""Different amounts of a resource that a law needs."""
 _SAME = 2.0
 """A difference of AICc below it decides nothing."""
 _FEW = 10
@@ -47,7 +45,7 @@ class Curve:
     """The runs' NE."""
     fits: Mapping[Form, Fitted]
     draws: Laws
-    """Of the floored law."""
+    """Of the floored law; ``draws.at`` is ``expected``, drawn: (draws, points)."""
     notes: tuple[str, ...]
     """What the points cannot tell, in sentences."""
     is_floor_identified: bool
@@ -71,8 +69,8 @@ class Curve:
         fits = {form: fit_form(basis, form) for form in Form}
         # Of its own for each curve: the draws of two are compared as if independent.
         draws = draw(basis, fits[Form.FLOOR], seed=zlib.crc32(name.encode()), size=DRAWS)
-        notes = (*notes_on_noise, *_notes_on_forms(fits))
         why_no_floor = _why_no_floor(fits, draws, observed)
+        notes = (*notes_on_noise, *_notes_on_forms(fits), why_no_floor)
         return cls(
             axis=runs[0].axis,
             model=runs[0].model,
@@ -81,7 +79,7 @@ class Curve:
             observed=observed,
             fits=fits,
             draws=draws,
-            notes=(*notes, why_no_floor) if why_no_floor else notes,
+            notes=tuple(filter(None, notes)),
             is_floor_identified=not why_no_floor,
         )
 
@@ -117,14 +115,10 @@ class Curve:
         """(points,) NE at (points,) amounts."""
         return np.asarray(self.law.at(x)[0])
 
-    def drawn(self, x: npt.ArrayLike) -> FloatArray:
-        """(draws, points) the same, drawn."""
-        return self.draws.at(x)
-
     def band(self, x: npt.ArrayLike) -> FloatArray:
         """(2, points) lower and upper end of the interval of the NE."""
         ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-        return np.asarray(np.quantile(self.drawn(x), ends, axis=0))
+        return np.asarray(np.quantile(self.draws.at(x), ends, axis=0))
 
     def change(self, x: float, to: float) -> tuple[float, FloatArray]:
         """Relative change of the NE from one amount to another, negative is better.
@@ -133,13 +127,13 @@ class Curve:
             The expected one, and (draws,).
         """
         now, then = self.expected([x, to])
-        draws = self.drawn([x, to])
+        draws = self.draws.at([x, to])
         return float(then / now - 1), draws[:, 1] / draws[:, 0] - 1
 
     def distance_to_floor(self, x: float) -> Interval:
         """Share of the NE at ``x`` that more of this resource could still take away."""
         share = 1 - self.law.gamma[0] / self.expected(x)[0]
-        return Interval.of(share, 1 - self.draws.gamma / self.drawn(x)[:, 0])
+        return Interval.of(share, 1 - self.draws.gamma / self.draws.at(x)[:, 0])
 
     @property
     def rises(self) -> bool:

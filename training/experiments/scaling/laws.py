@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 from scipy.optimize import least_squares
 
 FloatArray = npt.NDArray[np.float64]
@@ -73,14 +74,9 @@ class Laws:
         return np.asarray(self.alpha * self.scale**self.beta)
 
 
-def geometric_mean(x: FloatArray) -> float:
-    """The x₀ of these points."""
-    return float(np.exp(np.log(x).mean()))
-
-
 def fit(form: Form, x: FloatArray, loss: FloatArray, weight: FloatArray) -> Laws:
     """The best law of a form for (points,) x and losses above 0, weighted such as by seeds."""
-    scale, log_loss = geometric_mean(x), np.log(loss)
+    scale, log_loss = float(stats.gmean(x)), np.log(loss)
     log_x = np.log(x / scale)
     level = np.exp(np.average(log_loss, weights=weight))
     if form is Form.FLAT:
@@ -108,10 +104,7 @@ def _laws(parameters: Sequence[npt.ArrayLike], scale: float) -> Laws:
 
 
 def _floored(
-    log_x: FloatArray,
-    loss: FloatArray,
-    weight: FloatArray,
-    starts: Sequence[tuple[float, float, float]],
+    log_x: FloatArray, loss: FloatArray, weight: FloatArray, starts: Sequence[tuple[float, ...]]
 ) -> FloatArray:
     """α ≥ 0, β in its range and 0 ≤ γ ≤ the least loss."""
     root, log_loss = np.sqrt(weight), np.log(loss)

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from features.places import Place
 from training.experiments.journal import append_lines, whole_lines
 
+MIN_POINTS = 5
+"""Different amounts of a resource that a law needs: with a floor it has three parameters."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
@@ -78,11 +81,6 @@ class Point:
         if flops != 0 and not is_positive(flops):
             raise ValueError(f"dense_flops_per_example: {flops!r}; a finite number, at least 0")
 
-    @property
-    def run(self) -> tuple[str, str, float, int]:
-        """What a run is called: of two points with the same name, the later one counts."""
-        return self.axis, self.model, self.x, self.seed
-
 
 def is_positive(value: object) -> bool:
     """Whether it is a finite number above 0."""
@@ -102,7 +100,7 @@ def read_points(path: Place) -> list[Point]:
         try:
             if line.strip():
                 point = Point(**json.loads(line))
-                runs[point.run] = point
+                runs[point.axis, point.model, point.x, point.seed] = point
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
     return list(runs.values())

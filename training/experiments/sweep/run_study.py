@@ -2,26 +2,23 @@
 
 import json
 import logging
-from pathlib import Path
-from typing import Any
 
 from features.cli import SkippedError
 from features.places import Place, put_whole
 from features.schema import Schema
-from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable
 from training.experiments.requests import ScalingRequest
-from training.experiments.scaling.advice import Current
+from training.experiments.scaling.advice import Current, study
 from training.experiments.scaling.page import write_law_page
 from training.experiments.scaling.points import read_points
-from training.experiments.scaling.study import study
+from training.experiments.sweep.runs import Runs
 from training.experiments.sweep.sizes import sizes_of
 from training.experiments.sweep.sweep import Sweep
 from training.model.flops import cost_of
 from training.model.inputs import inputs_of
 from training.recipes import USUAL, recipe_of
 from training.registry.aliases import CHAMPION
-from training.registry.mlflow_registry import Registry
+from training.registry.mlflow_registry import Registry, Version
 
 logger = logging.getLogger(__name__)
 
@@ -32,23 +29,20 @@ def run_study(schema: Schema, request: ScalingRequest) -> dict[str, object]:
     The advice goes to a file that ``upscale --to advice`` reads; it is kept when there are too few
     points for a law.
     """
-    champion = _champion(schema, request.tracking)
+    versions = Registry(request.tracking, schema.name)
+    alias = versions.alias(CHAMPION)
+    champion = versions.version(alias) if alias else None
     recipe = recipe_of(request.recipe or (champion.recipe if champion else "") or USUAL)
     logger.info("recipe %s; champion %s", recipe.name, champion.version if champion else "none")
-    sweep = Sweep(
-        ExampleTable(request.lake, schema),
-        request.study,
-        Registry(request.tracking, f"{schema.name}-scaling"),
-        last=request.date,
-        batch_size=request.batch_size,
-        seeds=request.seeds,
-        budget_seconds=request.budget * 60,
-    )
+    registry = Registry(request.tracking, f"{schema.name}-scaling")
+    table, batch_size = ExampleTable(request.lake, schema), request.batch_size
+    runs = Runs(table, registry, last=request.date, batch_size=batch_size)
+    sweep = Sweep(runs, request.study, seeds=request.seeds, budget_seconds=request.budget * 60)
     swept = {
         axis: sweep.run(sizes_of(axis, recipe, num_points=request.points)) for axis in request.axes
     }
     found = {"dataset": schema.name, "recipe": recipe.name, "swept": swept}
-    production = _current(schema, champion.version, champion.recipe) if champion else None
+    production = _current(schema, champion) if champion and champion.recipe else None
     try:
         law = study(read_points(sweep.points) if sweep.points.exists() else [], production)
     except ValueError as error:
@@ -80,23 +74,9 @@ def advised_target(folder: Place, schema: Schema) -> str:
     return str(advice["target"])
 
 
-def _champion(schema: Schema, tracking: Path) -> Any:
-    registry = Registry(tracking, schema.name)
-    version = registry.alias(CHAMPION)
-    return registry.version(version) if version else None
-
-
-def _current(schema: Schema, version: str, recipe: str) -> Current | None:
+def _current(schema: Schema, champion: Version) -> Current:
     """Where production is on the axes that its recipe determines."""
-    if not recipe:
-        return None
-    made: Recipe = recipe_of(recipe)
-    flops = float(cost_of(inputs_of(schema), made.model).training_flops)
-    return Current(
-        name=version,
-        model=made.model.interaction.kind,
-        x={
-            **dict.fromkeys(("compute", "dense", "overarch"), flops),
-            "dim": float(made.model.embedding_dim),
-        },
-    )
+    model = recipe_of(champion.recipe).model
+    flops = float(cost_of(inputs_of(schema), model).training_flops)
+    known = {"compute": flops, "dense": flops, "overarch": flops, "dim": float(model.embedding_dim)}
+    return Current(name=champion.version, model=model.interaction.kind, x=known)

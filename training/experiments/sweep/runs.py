@@ -30,7 +30,6 @@ from training.recipes import recipe_of
 from training.registry.mlflow_registry import Registry
 from training.trainer.loop import take_steps
 from training.trainer.schedule import falling
-from training.trainer.session import Step
 
 logger = logging.getLogger(__name__)
 
@@ -105,37 +104,30 @@ class Runs:
         batch_size: int,
     ) -> None:
         self.table = table
-        days = table.days(datetime.date.min, last or datetime.date.max)
-        self.days = Days.of([day for day in days if table.num_rows([day])])
-        self.examples = {"valid": table.read(self.days.valid), "test": table.read(self.days.test)}
+        days = [day for day in table.days(last=last or datetime.date.max) if table.num_rows([day])]
+        self.days = Days.of(days)
+        self.valid, self.test = table.read(self.days.valid), table.read(self.days.test)
         self.inputs = inputs_of(table.schema)
         self.log = OnePass(table, self.days.train, batch_size)
         self.num_steps = self.log.num_steps()
         self.registry = registry
-        days = [*self.days.train, *self.days.valid, *self.days.test]
         self.setting = setting_of(table, days, "training.experiments.sweep.sweep")
 
     def train(self, size: Size, rates: Rates, seed: int) -> Outcome:
         """One run, judged on the days behind its own; of one that diverges the losses are NaN."""
-        key = self.key_of(size, rates, seed)
-        started = time.monotonic()
+        key, started = self.key_of(size, rates, seed), time.monotonic()
         parameters = {"axis": size.axis, "size": size.label, "seed": seed}
         parameters |= {"learning_rate": rates.dense, "tables_learning_rate": rates.tables}
         run = self.registry.start_run(self.days.test[-1], {**parameters, "key": key})
-        judged: list[Metrics] = []
+        valid = test = None
         examples = 0
         try:
-            judged, examples = self._trained(size, rates, seed)
+            valid, test, examples = self._trained(size, rates, seed)
         except DivergedError as error:
             logger.warning("%s, %s, seed %d: %s", size.label, rates, seed, error)
-        valid_ne, test_ne = (one.ne for one in judged) if judged else (math.nan, math.nan)
-        self.registry.finish_run(
-            run,
-            metrics=judged[-1].to_dict() if judged else {},
-            tags={"valid_ne": str(valid_ne)},
-            curve=[],
-            succeeded=bool(judged),
-        )
+        valid_ne, metrics = valid.ne if valid else math.nan, test.to_dict() if test else {}
+        tags = {"valid_ne": str(valid_ne)}
+        self.registry.finish_run(run, metrics=metrics, tags=tags, curve=[], succeeded=bool(test))
         return Outcome(
             key=key,
             axis=size.axis,
@@ -146,23 +138,23 @@ class Runs:
             tables_learning_rate=rates.tables,
             seed=seed,
             valid_ne=valid_ne,
-            test_ne=test_ne,
-            test_log_loss=judged[-1].log_loss if judged else math.nan,
+            test_ne=test.ne if test else math.nan,
+            test_log_loss=test.log_loss if test else math.nan,
             examples=examples,
             seconds=time.monotonic() - started,
             setting=self.setting,
         )
 
-    def _trained(self, size: Size, rates: Rates, seed: int) -> tuple[list[Metrics], int]:
+    def _trained(self, size: Size, rates: Rates, seed: int) -> tuple[Metrics, Metrics, int]:
         """What a run reaches on the days of validation and the last ones, and its examples."""
         table, steps = self.table_of(size), self.steps_of(size)
         session = self.log.session(table.inputs, self.log.recipe(size.recipe, rates, seed=seed))
         warm_up, decay = math.ceil(WARM_UP * steps), math.ceil(DECAY * steps)
-        examples = 0
+        sizes: list[int] = []
 
-        def count(_: int, step: Step) -> None:
-            nonlocal examples
-            examples += len(step.batch.label)
+        def judged(part: Examples) -> Metrics:
+            scores = session.predict(table.hashed(part.inputs))
+            return evaluate(scores, part.label, user_groups(part, table.schema))
 
         take_steps(
             session,
@@ -170,17 +162,9 @@ class Runs:
             schedule=lambda done: (
                 min(1.0, (done + 1) / warm_up) * falling(done, steps, decay=decay)
             ),
-            after_step=count,
+            after_step=lambda _, step: sizes.append(len(step.batch.label)),
         )
-        judged = [
-            evaluate(
-                session.predict(table.hashed(part.inputs)),
-                part.label,
-                user_groups(part, table.schema),
-            )
-            for part in (self.examples["valid"], self.examples["test"])
-        ]
-        return judged, examples
+        return judged(self.valid), judged(self.test), sum(sizes)
 
     def point(self, size: Size, outcome: Outcome) -> Point:
         """The point of a run for the law."""
@@ -214,7 +198,7 @@ class Runs:
         steps = take_steps(session, itertools.islice(stream, _TIMED_STEPS))
         step = (time.monotonic() - started) / max(1, steps)
         # A forward pass is a third of a step.
-        judged = sum(len(part) for part in self.examples.values()) / self.log.batch_size / 3
+        judged = (len(self.valid) + len(self.test)) / self.log.batch_size / 3
         return step * (self.steps_of(size) + judged)
 
     def steps_of(self, size: Size) -> int:
@@ -228,12 +212,13 @@ class Runs:
     def key_of(self, size: Size, rates: Rates, seed: int) -> str:
         """The key of a run in the journal."""
         recipe = self.log.recipe(size.recipe, rates, seed=seed)
-        content: dict[str, object] = {
-            "setting": self.setting,
-            "recipe": dataclasses.replace(recipe, name="").to_dict(),
-            "shares": (size.data_share, size.rows_share),
-        }
-        return hash_of(content)
+        return hash_of(
+            {
+                "setting": self.setting,
+                "recipe": dataclasses.replace(recipe, name="").to_dict(),
+                "shares": (size.data_share, size.rows_share),
+            }
+        )
 
     def _resource(self, size: Size, flops: int, examples: int) -> tuple[float, str]:
         """How much of its axis's resource a size has, and the unit."""

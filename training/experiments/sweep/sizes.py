@@ -7,15 +7,14 @@ into.
 
 import contextlib
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
-from training.config.model import InteractionConfig, ModelConfig, WukongConfig
+from training.config.model import ModelConfig, WukongConfig
 from training.config.recipe import Recipe
-from training.experiments.scaling.points import AXES
+from training.experiments.scaling.points import AXES, MIN_POINTS
 from training.recipes import recipe_of, target_of
 
-MIN_POINTS = 5
-"""Fewest sizes of an axis: a law with a floor has three parameters."""
 _BELOW = ((1, 0.25), (1, 0.5), (0, 0.5))
 """Layers (0: the base's), and multiples of n_F, n_L, k and MLP widths, below the base."""
 _ABOVE = (2, 3, 4, 6)
@@ -69,8 +68,7 @@ def sizes_of(axis: str, base: Recipe, *, num_points: int) -> list[Size]:
         return [
             Size(axis=axis, label=f"×{share:g}", recipe=base, **{field: share}) for share in shares
         ]
-    lowest = 2.0 ** -(num_points // 2)
-    factors = [lowest * 2.0**index for index in range(num_points)]
+    factors = [2.0 ** (index - num_points // 2) for index in range(num_points)]
     sizes = [
         Size(axis=axis, label=f"×{factor:g}", recipe=_scaled(axis, base, factor))
         for factor in factors
@@ -101,27 +99,25 @@ def _times(width: int, factor: float) -> int:
     return max(1, round(width * factor))
 
 
-def _widths(values: Any, factor: float) -> Any:
-    """A configuration with all hidden widths so many times as large."""
+def _widths(values: Any, factor: float, names: Collection[str] = _WIDTHS) -> Any:
+    """A configuration with the hidden widths of some fields so many times as large."""
     changed = {}
     for field in dataclasses.fields(values):
         value = getattr(values, field.name)
-        if field.name in _WIDTHS:
+        if field.name in names:
             changed[field.name] = tuple(_times(width, factor) for width in value)
         elif field.name == "layers":
-            changed[field.name] = tuple(_widths(layer, factor) for layer in value)
+            changed[field.name] = tuple(_widths(layer, factor, names) for layer in value)
     return dataclasses.replace(values, **changed)
 
 
 def _wider_over_arch(model: ModelConfig, factor: float) -> ModelConfig:
     """The MLP from the interactions to the logit, alone."""
-    names = [f.name for f in dataclasses.fields(model.interaction) if f.name in _WIDTHS]
-    before = getattr(model.interaction, names[-1]) if names else ()
-    if not before:
-        raise ValueError(f"axis overarch: {model.interaction.kind} has no over-arch")
-    widths: dict[str, Any] = {names[-1]: tuple(_times(width, factor) for width in before)}
-    interaction: InteractionConfig = dataclasses.replace(model.interaction, **widths)
-    return dataclasses.replace(model, interaction=interaction)
+    before = model.interaction
+    names = [field.name for field in dataclasses.fields(before) if field.name in _WIDTHS][-1:]
+    if not any(getattr(before, name) for name in names):
+        raise ValueError(f"axis overarch: {before.kind} has no over-arch")
+    return dataclasses.replace(model, interaction=_widths(before, factor, names))
 
 
 def _ladder(base: Recipe, num_points: int) -> list[Size]:

@@ -6,7 +6,6 @@ the code and of its configuration, so that a killed sweep goes on and never does
 """
 
 import dataclasses
-import datetime
 import logging
 import math
 import time
@@ -16,13 +15,11 @@ from typing import Never
 from tqdm import tqdm
 
 from features.places import Place
-from training.data.dataset import ExampleTable
 from training.experiments.journal import Journal
 from training.experiments.one_pass import START, Rates, tuned
 from training.experiments.scaling.points import Point, append_points, read_points
 from training.experiments.sweep.runs import Outcome, Runs
 from training.experiments.sweep.sizes import Size
-from training.registry.mlflow_registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -39,30 +36,20 @@ class Sweep:
     """The sizes of one data set, within a budget.
 
     Args:
-        table: The examples.
+        runs: Of the data set.
         folder: For the journal and the points.
-        registry, last, batch_size: As ``Runs`` has them.
         seeds: Runs of each size, at its learning rate.
         budget_seconds: Of this call; no run is begun that would go beyond it.
     """
 
-    def __init__(
-        self,
-        table: ExampleTable,
-        folder: Place,
-        registry: Registry,
-        *,
-        last: datetime.date | None = None,
-        batch_size: int,
-        seeds: int,
-        budget_seconds: float,
-    ) -> None:
-        self.runs = Runs(table, registry, last=last, batch_size=batch_size)
-        self.points = folder / f"{table.schema.name}.jsonl"
-        self._journal = Journal(folder / f"{table.schema.name}-runs.jsonl")
-        self.seeds = seeds
+    def __init__(self, runs: Runs, folder: Place, *, seeds: int, budget_seconds: float) -> None:
+        name = runs.table.schema.name
+        self.runs, self.points = runs, folder / f"{name}.jsonl"
+        self._journal = Journal(folder / f"{name}-runs.jsonl")
+        self.seeds, self.budget_seconds = seeds, budget_seconds
+        # Of a size, usually: both learning rates with their neighbours, and the other seeds.
+        self._num_runs = 5 + seeds - 1
         self.ends = time.monotonic() + budget_seconds
-        self.budget_seconds = budget_seconds
         self.outcomes = {key: Outcome(**run) for key, run in self._journal.runs.items()}
         self._known_points = self._points_of_setting()
 
@@ -98,11 +85,6 @@ class Sweep:
             "minutes": (time.monotonic() - started) / 60,
             "left_out": left,
         }
-
-    @property
-    def _num_runs(self) -> int:
-        """Of a size, usually: both learning rates' neighbours, and the other seeds."""
-        return 5 + self.seeds - 1
 
     def _size(self, size: Size, rates: Rates, seconds: float, bar: "tqdm[Never]") -> Rates:
         """The best learning rates of a size, and its points at these."""

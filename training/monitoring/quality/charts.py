@@ -1,10 +1,9 @@
 """Charts of quality: figures over days, by hour, by decile of the score, and by age."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from features.pages import figures
@@ -16,7 +15,6 @@ from training.monitoring.quality.scored_rows import ScoredRows
 
 Series = Mapping[str, Sequence[tuple[str, Figure]]]
 """By name, places on the axis (days, hours) in order, with a figure at each."""
-_SIZE = (4.6, 3)
 _MOST_LABELS = 6
 
 
@@ -37,7 +35,11 @@ def over_places(title: str, series: Series, *, level: float | None, axis: str) -
     if not known:
         return []
     places = sorted({place for points in known.values() for place, _ in points})
-    return [_chart(title, lambda: _lines(title, known, places, level=level, axis=axis))]
+    return [
+        figures.chart(
+            title, lambda axes: _lines(axes, title, known, places, level=level, axis=axis)
+        )
+    ]
 
 
 def by_decile(measured: Mapping[str, tuple[ScoredRows, Labels]]) -> list[Chart]:
@@ -47,27 +49,25 @@ def by_decile(measured: Mapping[str, tuple[ScoredRows, Labels]]) -> list[Chart]:
         for name, (rows, label) in measured.items()
         if len(rows)
     }
-    return [_chart("Calibration by decile", lambda: _deciles(drawn))] if drawn else []
+    title = "Calibration by decile"
+    return [figures.chart(title, lambda axes: _deciles(axes, drawn))] if drawn else []
 
 
 def by_age(curve: AgeCurve) -> list[Chart]:
     """NE over that of age 0, and the slope with its interval; none where it is not known."""
-    return [_chart("NE by age of the version", lambda: _ages(curve))] if curve.ages else []
-
-
-def _chart(title: str, draw: Callable[[], Drawing]) -> Chart:
-    return Chart(figures.svg(draw, label=title), title)
-
-
-def _axes() -> tuple[Drawing, Axes]:
-    drawing = Drawing(figsize=_SIZE, layout="constrained")
-    return drawing, drawing.subplots()
+    title = "NE by age of the version"
+    return [figures.chart(title, lambda axes: _ages(axes, curve))] if curve.ages else []
 
 
 def _lines(
-    title: str, series: Series, places: Sequence[str], *, level: float | None, axis: str
-) -> Drawing:
-    drawing, axes = _axes()
+    axes: Axes,
+    title: str,
+    series: Series,
+    places: Sequence[str],
+    *,
+    level: float | None,
+    axis: str,
+) -> None:
     if level is not None:
         axes.axhline(level, color=figures.LINE, linewidth=0.8)
     for (name, points), colour in zip(series.items(), figures.SERIES, strict=False):
@@ -80,7 +80,6 @@ def _lines(
     axes.set_xticks(list(shown), [places[number] for number in shown])
     axes.set(xlabel=axis, ylabel=title)
     axes.legend(frameon=False)
-    return drawing
 
 
 def _band(axes: Axes, x: Sequence[float], points: Sequence[Figure], *, colour: str) -> None:
@@ -90,19 +89,16 @@ def _band(axes: Axes, x: Sequence[float], points: Sequence[Figure], *, colour: s
             axes.plot([at, at], [one["low"], one["high"]], color=colour, linewidth=0.8)
 
 
-def _deciles(drawn: Mapping[str, tuple[list[float], list[float]]]) -> Drawing:
-    drawing, axes = _axes()
+def _deciles(axes: Axes, drawn: Mapping[str, tuple[list[float], list[float]]]) -> None:
     highest = max(max(predicted + seen) for predicted, seen in drawn.values())
     axes.plot([0, highest], [0, highest], color=figures.LINE, linewidth=0.8)
     for (name, (predicted, seen)), colour in zip(drawn.items(), figures.SERIES, strict=False):
         figures.plot(axes, predicted, seen, colour=colour, label=name)
     axes.set(xlabel="mean score", ylabel="share of positives")
     axes.legend(frameon=False)
-    return drawing
 
 
-def _ages(curve: AgeCurve) -> Drawing:
-    drawing, axes = _axes()
+def _ages(axes: Axes, curve: AgeCurve) -> None:
     axes.axhline(1, color=figures.LINE, linewidth=0.8)
     ages = np.array([0, *curve.ages])
     for slope, style in ((curve.daily_loss, "-"), (curve.low, "--"), (curve.high, "--")):
@@ -111,4 +107,3 @@ def _ages(curve: AgeCurve) -> Drawing:
     figures.plot(axes, curve.ages, curve.ratios, colour=figures.SERIES[0])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="age, days", ylabel="NE, over that at age 0")
-    return drawing

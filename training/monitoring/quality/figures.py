@@ -18,7 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from training.bootstrap import FloatArray, bootstrap_sums, interval, ratio
-from training.metrics import auc, entropies, group_aucs, log_losses, mass_below, ranked_requests
+from training.metrics import (
+    auc,
+    entropies,
+    group_aucs,
+    log_losses,
+    mass_below,
+    or_none,
+    ranked_requests,
+)
 from training.monitoring.quality.scored_rows import ScoredRows
 
 Rows = npt.NDArray[np.int64]
@@ -158,8 +166,4 @@ def _gauc_by_user(
 def _figure(values: FloatArray, groups: int) -> Figure:
     """Of the value over all rows, then of each draw."""
     low, high = interval(values[1:]) if groups >= FEWEST_GROUPS else (math.nan, math.nan)
-    return Figure(value=_finite(float(values[0])), low=_finite(low), high=_finite(high))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return Figure(value=or_none(float(values[0])), low=or_none(low), high=or_none(high))

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 
-from training.experiments.public_data.data import BenchmarkData, InMemory, Split, split_of
+from training.experiments.public_data.data import BenchmarkData, Split, split_of
 from training.model.inputs import Inputs, SparseInput
 from training.recipes import recipe_of
 
@@ -39,4 +39,4 @@ def problem(rows=3_000, noise=0.0):
         slice(rows * 5 // 6, rows),
     ]
     train, valid, test = (split(users[p], items[p], label[p]) for p in parts)
-    return BenchmarkData(name="small", inputs=INPUTS, train=InMemory(train), valid=valid, test=test)
+    return BenchmarkData(name="small", inputs=INPUTS, train=train, valid=valid, test=test)

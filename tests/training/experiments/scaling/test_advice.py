@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from support.made_points import runs
 
-from training.experiments.scaling.advice import Current, Regime, compute_factor
+from training.experiments.scaling.advice import Current, Regime, compute_factor, study
 from training.experiments.scaling.curve import Curve
-from training.experiments.scaling.study import study
 
 LADDER = 1e6 * np.array([0.25, 0.5, 1.0, 2.1, 4.5, 9.0])
 ROWS = 1e3 * 2.0 ** np.arange(6)

@@ -13,10 +13,9 @@ from support.made_points import runs
 
 from features.pages import site
 from training.__main__ import main
-from training.experiments.scaling.advice import Current
+from training.experiments.scaling.advice import Current, study
 from training.experiments.scaling.page import page, panel
 from training.experiments.scaling.points import append_points
-from training.experiments.scaling.study import study
 
 LADDER = 1e6 * 2.0 ** np.arange(6)
 

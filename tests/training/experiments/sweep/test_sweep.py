@@ -10,6 +10,7 @@ from training.data.dataset import ExampleTable
 from training.distributed.process_group import process_group
 from training.experiments.one_pass import FACTOR, START, Rates
 from training.experiments.scaling.points import read_points
+from training.experiments.sweep.runs import Runs
 from training.experiments.sweep.sizes import sizes_of
 from training.experiments.sweep.sweep import Sweep
 from training.recipes import recipe_of
@@ -22,15 +23,10 @@ def group():
         yield
 
 
-def sweep(built, folder, *, budget_seconds=600, seeds=2):
-    return Sweep(
-        ExampleTable(built.lake, built.schema),
-        folder / "scaling",
-        Registry(folder / "mlflow", "synthetic-scaling"),
-        batch_size=256,
-        seeds=seeds,
-        budget_seconds=budget_seconds,
-    )
+def sweep(built, folder, *, budget_seconds=600, seeds=2, last=None):
+    registry = Registry(folder / "mlflow", "synthetic-scaling")
+    runs = Runs(ExampleTable(built.lake, built.schema), registry, last=last, batch_size=256)
+    return Sweep(runs, folder / "scaling", seeds=seeds, budget_seconds=budget_seconds)
 
 
 @pytest.fixture(scope="module")
@@ -129,15 +125,7 @@ def test_points_of_other_days_leave_the_study(built, swept, tmp_path):
     folder, _, _ = swept
     shutil.copytree(folder / "scaling", tmp_path / "scaling")
     assert read_points(tmp_path / "scaling" / "synthetic.jsonl") != []
-    earlier = Sweep(
-        ExampleTable(built.lake, built.schema),
-        tmp_path / "scaling",
-        Registry(tmp_path / "mlflow", "synthetic-scaling"),
-        last=built.days[-2],
-        batch_size=256,
-        seeds=2,
-        budget_seconds=0,
-    )
+    earlier = sweep(built, tmp_path, budget_seconds=0, last=built.days[-2])
     assert earlier.points.read_text() == ""
     assert len(runs(tmp_path)) == len(runs(folder))
 
