@@ -2,8 +2,8 @@
 
 A run goes along its stable phase. For each budget a copy of it decays, is judged at its end, and is
 put away, so that every budget has a decay of its own and one stable phase serves them all. What
-grows does so in the stable phase, at the same rates, without a warm-up. Saving, growing with its
-proof, and loading are the product's own.
+grows does so in the stable phase and goes on at rates of its own, without a warm-up. Saving,
+growing with its proof, and loading are the product's own.
 """
 
 import dataclasses
@@ -85,6 +85,7 @@ class Log:
             part: _thinned(table.read(getattr(days, part))) for part in ("valid", "test")
         }
         self.rates: dict[str, Rates] = {}
+        """Of ``small`` and ``large`` from their starts, and of what has ``grown``."""
 
     def best_log_loss(self) -> float | None:
         """Of the true probabilities on the rows that judge, where they are known."""
@@ -141,7 +142,7 @@ class Log:
 
     def _grown(self, session: Session, seed: int) -> tuple[Session, float]:
         """The large ranker with what the small one has learnt, and how far its logits moved."""
-        target = self._recipe("large", seed)
+        target = self.one_pass.recipe(self.recipes["large"], self.rates["grown"], seed=seed)
         with tempfile.TemporaryDirectory() as folder:
             source = saved(session, place(folder), self.table)
             schema, root = self.table.schema, place(folder)

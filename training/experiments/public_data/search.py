@@ -33,8 +33,12 @@ EMBEDDING_STDS = (3e-3, 0.1)
 DECAYING_EPOCHS = (0, 1, 2, 3)
 """Epochs of a schedule that decays over its last fifth; 0: rates are cut on a plateau."""
 DECAY_SHARE = 0.2
-AVERAGE_DECAYS = (0.0, 0.99)
-"""Of the moving average of the weights; 0: none."""
+AVERAGE_DECAY = 0.99
+"""Of the moving average of the weights, which every drawn setting has."""
+
+FINALISTS, FINAL_SEEDS = 3, (1, 2)
+"""How many of the best settings run again, with which seeds; their mean decides. One seed's AUC is
+off by more than the best settings differ."""
 
 S = TypeVar("S")
 Note = Callable[[int, float], None]
@@ -57,9 +61,9 @@ def search(
     """
     data = with_newest(data, num_rows)
 
-    def valid(candidate: Recipe, note: Note, label: str) -> Metrics:
+    def valid(candidate: Recipe, seed: int, note: Note, label: str) -> Metrics:
         return run_seed(
-            data, candidate, seed=0, with_test=False, label=label, after_epoch=note
+            data, candidate, seed=seed, with_test=False, label=label, after_epoch=note
         ).valid
 
     return best_of(recipe, trials=trials, drawn=_drawn, valid=valid, settings_of=settings_of)
@@ -70,10 +74,12 @@ def best_of(
     *,
     trials: int,
     drawn: Callable[[S, optuna.Trial], S],
-    valid: Callable[[S, Note, str], Metrics],
+    valid: Callable[[S, int, Note, str], Metrics],
     settings_of: Callable[[S], dict[str, Any]],
 ) -> S:
     """The settings with the best validation AUC of ``trials``, the first of which are given.
+
+    Each is tried with one seed; the best three run with two more, and their mean decides.
 
     Once a quarter of the trials were drawn at random, one whose best AUC so far is below the median
     of those that were trained to their end is given up there. One with which training diverges is
@@ -83,9 +89,9 @@ def best_of(
         first: Settings that are tried as they are.
         trials: How many are tried.
         drawn: Others, by the first and a trial of Optuna's.
-        valid: Trains with some settings and returns the metrics of the validation split. It calls
-            the function that it is given after each part of the training, with the part's number
-            from 1 and the AUC so far; the text says which trial it is.
+        valid: Trains with some settings and a seed and returns the metrics of the validation split.
+            It calls the function that it is given after each part of the training, with the part's
+            number from 1 and the AUC so far; the text says which trial it is.
         settings_of: What the log says of them.
     """
     # What it says of a trial is said below.
@@ -96,12 +102,12 @@ def best_of(
         sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=num_random),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=num_random),
     )
-    found = [(-1.0, first)]
+    found: list[tuple[float, S]] = []
 
-    def tried(candidate: S, note: Note, number: int) -> float:
-        label, settings = f"search {number}/{trials}", settings_of(candidate)
+    def auc_of(candidate: S, note: Note, label: str, seed: int = 0) -> float:
+        settings = settings_of(candidate)
         try:
-            metrics = valid(candidate, note, label)
+            metrics = valid(candidate, seed, note, label)
         except DivergedError as error:
             logger.warning("%s: %s with %s", label, error, settings)
             raise
@@ -110,7 +116,6 @@ def best_of(
             raise
         reached = (metrics.auc, metrics.log_loss)
         logger.info("%s: valid AUC %.4f, log loss %.4f with %s", label, *reached, settings)
-        found.append((metrics.auc, candidate))
         return metrics.auc
 
     def objective(trial: optuna.Trial) -> float:
@@ -119,12 +124,36 @@ def best_of(
             if trial.should_prune():
                 raise optuna.TrialPruned(f"valid AUC {auc:.4f} after part {part} of the training")
 
-        return tried(drawn(first, trial), note, trial.number + 2)
+        candidate = drawn(first, trial)
+        auc = auc_of(candidate, note, f"search {trial.number + 2}/{trials}")
+        found.append((auc, candidate))
+        return auc
 
     with contextlib.suppress(DivergedError):
-        tried(first, lambda *_: None, 1)
+        found.append((auc_of(first, _nothing, f"search 1/{trials}"), first))
     study.optimize(objective, n_trials=trials - 1, catch=DivergedError)
-    return max(found, key=lambda one: one[0])[1]
+    return _steadiest(found, auc_of) if found else first
+
+
+def _nothing(_part: int, _auc: float) -> None:
+    """Of a training that is not given up."""
+
+
+def _steadiest(found: list[tuple[float, S]], auc_of: Callable[[S, Note, str, int], float]) -> S:
+    """Of the best settings that with the best mean AUC over three seeds."""
+    best = sorted(found, key=lambda one: -one[0])[:FINALISTS]
+    if len(best) == 1:
+        return best[0][1]
+
+    def total(auc: float, candidate: S) -> float:
+        for seed in FINAL_SEEDS:
+            try:
+                auc += auc_of(candidate, _nothing, f"search, seed {seed}", seed)
+            except DivergedError:
+                return -1.0
+        return auc
+
+    return max(best, key=lambda one: total(*one))[1]
 
 
 def with_newest(data: BenchmarkData, num_rows: int | None) -> BenchmarkData:
@@ -166,7 +195,7 @@ def _drawn(recipe: Recipe, trial: optuna.Trial) -> Recipe:
         tables = {
             "sparse_learning_rate": _rate(trial, "sparse_learning_rate", SPARSE_LEARNING_RATES),
             "table_decay": trial.suggest_categorical("table_decay", TABLE_DECAYS),
-            "average_decay": trial.suggest_categorical("average_decay", AVERAGE_DECAYS),
+            "average_decay": AVERAGE_DECAY,
         }
         if epochs := trial.suggest_categorical("decaying_epochs", DECAYING_EPOCHS):
             most = min(epochs, training.cold_epochs)
