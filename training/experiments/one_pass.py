@@ -7,6 +7,7 @@ are searched for each size, because the tables' has the largest effect of all.
 
 import dataclasses
 import datetime
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -119,19 +120,23 @@ def setting_of(table: ExampleTable, days: Sequence[datetime.date], module: str) 
 
 
 def tuned(first: Rates, loss_of: Callable[[Rates], float], *, most: int) -> Rates:
-    """The best rate of the tables, then of the dense part, each between two worse ones.
+    """The best rate of the tables and of the dense part, each between two worse ones.
+
+    One after the other, and again for as long as either moves: each is best at the other's best.
 
     Args:
         first: Where the search begins.
         loss_of: The loss on the days that choose; infinite where training diverged.
-        most: Rates of either to try at most.
+        most: Rates of either to try at most, each time.
     """
-    chosen = first
-    for field in ("tables", "dense"):
-        losses: dict[int, float] = {}
-        while (n := next_to_try(losses, first=0, among=_EXPONENTS, most=most)) is not None:
-            losses[n] = loss_of(chosen.times(field, n))
-        chosen = chosen.times(field, min(losses, key=lambda n: losses[n]))
+    loss_of, chosen, before = functools.cache(loss_of), first, None
+    while chosen != before:
+        before = chosen
+        for field in ("tables", "dense"):
+            losses: dict[int, float] = {}
+            while (n := next_to_try(losses, first=0, among=_EXPONENTS, most=most)) is not None:
+                losses[n] = loss_of(chosen.times(field, n))
+            chosen = chosen.times(field, min(losses, key=lambda n: losses[n]))
     return chosen
 
 

@@ -98,9 +98,9 @@ class GrowthRequest(UsesStudy, OfRecipe, ReadsLake):
         default=0.65,
     )
     trials: int = option(
-        "rates of tables, and of the dense part, to try at most for each size; 0: no search",
+        "rates of tables, and of the dense part, to try at most for each ranker; 0: no search",
         parse=whole,
-        default=6,
+        default=9,
     )
 
 

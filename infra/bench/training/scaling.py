@@ -1,8 +1,8 @@
 """``make bench-scaling``: a scaling law from runs on this machine, and its error.
 
 On a generated log whose best reachable loss is known, or on MovieLens: Wukong's ladder and DLRM's
-MLPs against compute, both against data, and Wukong's depth. The points go to docs/scaling/; an interrupted sweep
-continues where it stopped.
+MLPs against compute, both against data, and Wukong's depth. The points go to docs/scaling/; an
+interrupted sweep continues where it stopped.
 """
 
 import json

@@ -1,12 +1,15 @@
 """The comparison behind ``make bench-growth``, on a log that is too small to show anything."""
 
+import dataclasses
+import math
+
 import pytest
 
 from features.places import place
 from training.data.dataset import ExampleTable
 from training.distributed.process_group import process_group
 from training.experiments.growth import compare as comparing
-from training.experiments.growth.arms import Log, Rates
+from training.experiments.growth.arms import Arm, Log, Rates
 from training.experiments.growth.compare import compare, rising
 from training.experiments.growth.ratios import (
     Point,
@@ -17,6 +20,7 @@ from training.experiments.growth.ratios import (
     ratios,
 )
 from training.experiments.journal import Journal
+from training.experiments.one_pass import START
 from training.model.grown_config import Operator
 from training.recipes import recipe_of
 
@@ -81,6 +85,32 @@ def test_a_run_that_the_journal_has_is_not_run_again(found, log, journal, monkey
     monkeypatch.setattr(log, "run", lambda *a, **k: pytest.fail("another setting is another run"))
     with pytest.raises(pytest.fail.Exception):
         compare(log, kept, share=0.6, seeds=1, trials=0)
+
+
+def test_every_arm_has_rates_of_its_own_and_what_grew_begins_where_its_tables_were(
+    log, tmp_path, monkeypatch
+):
+    """The loss is a function of the rates here, with another best for each arm."""
+    best = {"small": (2, 1), "large": (-1, -2), "grown": (1, 0)}
+    asked = {arm: [] for arm in best}
+
+    def run(size, ends, *, part="test", grow_at=None, **_):
+        arm = "grown" if grow_at else size
+        off = [
+            abs(math.log2(getattr(log.rates[arm], field) / getattr(START, field)) - wanted)
+            for field, wanted in zip(("tables", "dense"), best[arm], strict=True)
+        ]
+        if part == "valid":
+            asked[arm].append(log.rates[arm])
+        return Arm([Point(end, float(end), 1 + sum(off)) for end in ends], [0.5] * 9)
+
+    monkeypatch.setattr(log, "run", run)
+    found = compare(log, Journal(place(tmp_path / "j.jsonl")), share=0.6, seeds=1, trials=6)
+    for arm, (tables, dense) in best.items():
+        chosen = START.times("tables", tables).times("dense", dense)
+        assert found["learning_rates"][arm] == dataclasses.asdict(chosen)
+    assert asked["grown"][0] == START.times("tables", 2).times("dense", -2)
+    assert all(len(set(rates)) == len(rates) for rates in asked.values())
 
 
 def test_a_decay_leaves_the_stable_phase_as_it_was(log):

@@ -2,8 +2,8 @@
 
 A run goes along its stable phase. For each budget a copy of it decays, is judged at its end, and is
 put away, so that every budget has a decay of its own and one stable phase serves them all. What
-grows does so in the stable phase, at the same rates, without a warm-up. Saving, growing with its
-proof, and loading are the product's own.
+grows does so in the stable phase and goes on at rates of its own, without a warm-up. Saving,
+growing with its proof, and loading are the product's own.
 """
 
 import dataclasses
@@ -84,6 +84,7 @@ class Log:
             part: _thinned(table.read(getattr(days, part))) for part in ("valid", "test")
         }
         self.rates: dict[str, Rates] = {}
+        """Of ``small`` and ``large`` from their starts, and of what has ``grown``."""
 
     def run(
         self,
@@ -132,7 +133,8 @@ class Log:
 
     def _grown(self, session: Session, seed: int) -> tuple[Session, float]:
         """The large ranker with what the small one has learnt, and how far its logits moved."""
-        target, table = self._recipe("large", seed), self.table
+        target = self.one_pass.recipe(self.recipes["large"], self.rates["grown"], seed=seed)
+        table = self.table
         with tempfile.TemporaryDirectory() as folder:
             root = place(folder)
             source = saved(session, root, table)

@@ -1,4 +1,4 @@
-"""All runs of a comparison: rates first, then the rankers of every seed, then what it comes to.
+"""All runs of a comparison: each arm's rates, then the rankers of every seed, and what they say.
 
 From scratch the large ranker is trained to three budgets, up to the share of the log that is asked
 for. The small one grows after half of these steps, and goes on until its compute, with the
@@ -53,8 +53,16 @@ def compare(log: Log, journal: Journal, *, share: float, seeds: int, trials: int
             f"share: {share} of {log.num_steps} steps; above 0, at most 1, and {MIN_STEPS} steps"
         )
     kept = _Kept(log, journal)
+    log.rates = {}
+    searched = round(SEARCH_SHARE * steps)
     for size in log.recipes:
-        log.rates[size] = _rates(kept, size, round(SEARCH_SHARE * steps), trials)
+        log.rates[size] = _rates(kept, size, size, START, searched, trials=trials)
+    # Tables go on as they were trained, and the dense part is of the large one's shape.
+    first = Rates(dense=log.rates["large"].dense, tables=log.rates["small"].tables)
+    grow_at = round(GROW_AT * searched)
+    log.rates["grown"] = _rates(
+        kept, "grown", "small", first, searched, trials=trials, grow_at=grow_at
+    )
     arms = [_seed(kept, steps, seed) for seed in range(1, seeds + 1)]
     parent = float(log.flops["small"]) * round(GROW_AT * steps)
     runs = [
@@ -68,7 +76,7 @@ def compare(log: Log, journal: Journal, *, share: float, seeds: int, trials: int
         "steps": steps,
         "compute_ratio": log.flops["large"] / log.flops["small"],
         "operator": log.operator,
-        "learning_rates": {size: dataclasses.asdict(rates) for size, rates in log.rates.items()},
+        "learning_rates": {arm: dataclasses.asdict(rates) for arm, rates in log.rates.items()},
         "best_log_loss": best_log_loss(log.table.schema, log.examples["test"]),
         "max_logit_difference": max(one["grown"].max_logit_difference for one in arms),
         **{name: dataclasses.asdict(ratio) for name, ratio in ratios(runs).items()},
@@ -141,20 +149,22 @@ def rising(ends: list[int], most: int) -> list[int]:
     return kept
 
 
-def _rates(kept: _Kept, size: str, steps: int, trials: int) -> Rates:
-    """The best rates on the days that choose; without trials those that a search begins with."""
+def _rates(
+    kept: _Kept, arm: str, size: str, first: Rates, steps: int, *, trials: int, **how: Any
+) -> Rates:
+    """An arm's best rates on the days that choose; without trials those that it begins with."""
 
     def loss_of(rates: Rates) -> float:
-        kept.log.rates[size] = rates
+        kept.log.rates[arm] = rates
         try:
-            loss = kept.run(size, [steps], seed=0, part="valid").points[-1].log_loss
+            loss = kept.run(size, [steps], seed=0, part="valid", **how).points[-1].log_loss
         except DivergedError as error:
-            logger.warning("%s: %s: %s", size, rates, error)
+            logger.warning("%s: %s: %s", arm, rates, error)
             return math.inf
-        logger.info("%s: log loss %.5f with %s", size, loss, rates)
+        logger.info("%s: log loss %.5f with %s", arm, loss, rates)
         return loss
 
-    return tuned(START, loss_of, most=trials) if trials else START
+    return tuned(first, loss_of, most=trials) if trials else first
 
 
 def _shown(arms: list[Arm], whole: float) -> list[dict[str, object]]:

@@ -49,8 +49,8 @@ def search_trees(data: BenchmarkData, *, trials: int, num_rows: int | None = Non
     """The settings with the best validation AUC, as ``search`` finds a ranker's."""
     data = with_newest(data, num_rows)
 
-    def valid(settings: TreeSettings, note: Note, _: str) -> Metrics:
-        return run_trees(data, settings, seed=0, with_test=False, after_trees=note).valid
+    def valid(settings: TreeSettings, seed: int, note: Note, _: str) -> Metrics:
+        return run_trees(data, settings, seed=seed, with_test=False, after_trees=note).valid
 
     return best_of(
         TreeSettings(), trials=trials, drawn=_drawn, valid=valid, settings_of=dataclasses.asdict

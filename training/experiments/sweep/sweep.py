@@ -23,7 +23,7 @@ from training.experiments.sweep.sizes import Size
 
 logger = logging.getLogger(__name__)
 
-MOST_RATES = 6
+MOST_RATES = 9
 """Of the tables, and of the dense part, that a size tries, from the last size's outwards."""
 _BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed} of about {remaining} more{postfix}"
 
