@@ -102,7 +102,7 @@ def test_every_arm_has_rates_of_its_own_and_what_grew_begins_where_its_tables_we
         ]
         if part == "valid":
             asked[arm].append(log.rates[arm])
-        return Arm([Point(end, float(end), 1 + sum(off)) for end in ends], [0.5] * 9)
+        return Arm([Point(end, float(end), 1 + sum(off)) for end in ends], [0.5] * 9, 0.0)
 
     monkeypatch.setattr(log, "run", run)
     found = compare(log, Journal(place(tmp_path / "j.jsonl")), share=0.6, seeds=1, trials=6)

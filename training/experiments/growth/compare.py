@@ -2,8 +2,9 @@
 
 From scratch the large ranker is trained to three budgets, up to the share of the log that is asked
 for. The small one grows after half of these steps, and goes on until its compute, with the
-parent's, is that of the large one; its first budget is the large one's examples. The small one
-alone has the same examples, and then as many as there are, up to the large one's compute.
+parent's, is that of the large one and a fifth more; its first budget is the large one's examples.
+The small one alone has the same examples, and then as many as there are, up to the large one's
+compute.
 """
 
 import dataclasses
@@ -26,8 +27,9 @@ GROW_AT = 0.5
 """Share of the large ranker's steps."""
 SCRATCH_SHARES = (0.6, 0.8, 1.0)
 """Budgets of the large ranker, as shares of its steps."""
-COMPUTE_SHARES = (0.7, 0.8, 0.9, 1.0)
-"""Budgets of the grown one after that of equal examples, as shares of the large one's compute."""
+COMPUTE_SHARES = (0.7, 0.8, 0.9, 1.0, 1.2)
+"""Budgets of the grown one after that of equal examples, as shares of the large one's compute; the
+last one, where the log has it, says by how much it misses what it does not reach."""
 SEARCH_SHARE = 0.4
 """Of the steps, in the search for rates."""
 MIN_STEPS = 40
