@@ -25,7 +25,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 from ranking_dags import day_param, ranking_dag
 from ranking_jobs import job
 
-AXES = ["compute", "data", "dense", "dim", "overarch", "rows"]
+AXES = ["compute", "data", "dense", "depth", "dim", "overarch", "rows"]
 PARAMS = {
     "axes": Param(["compute", "data"], type="array", items={"enum": AXES}, minItems=1),
     "recipe": Param("", type="string", description="What is scaled; empty: the champion's"),

@@ -1,9 +1,14 @@
 """What the bench of rankers makes of their figures: paired intervals, and a part of its page."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from infra.bench.training import rankers
 from infra.bench.training.rankers import BENCHED, PAGE, against, section_of, with_section
+from training.config.model import MODELS
 
 
 def losses(path, by_seed, group):
@@ -56,7 +61,8 @@ def test_the_page_says_who_is_better_level_and_worse_and_keeps_its_other_parts()
     assert "-1.50 (-2.00 to -1.00)" in lines[4]
     assert "0.5400 ± 0.0025" in lines[4]
     assert "| not defined | 1,000 | none |" in lines[7]
-    assert lines[-1] == "Better than Wukong: dlrm; level with it: masknet; worse: lightgbm."
+    verdict = "better than Wukong: dlrm; level with it: masknet; worse: lightgbm."
+    assert lines[-1] == f"Over users, with these seeds, {verdict}"
     page = PAGE.read_text()
     for dataset in BENCHED:
         changed = with_section(page, dataset, section)
@@ -64,3 +70,33 @@ def test_the_page_says_who_is_better_level_and_worse_and_keeps_its_other_parts()
         assert with_section(changed, dataset, "") == with_section(page, dataset, "")
     with pytest.raises(ValueError, match="0 parts begin with <!-- else"):
         with_section(page, "else", section)
+
+
+def test_what_is_known_of_a_ranker_is_not_measured_again_and_all_of_it_is_json(
+    tmp_path, monkeypatch
+):
+    """The command that measures is left out: it writes losses, and returns its figures."""
+    asked = []
+
+    def job(package, name, *flags):
+        given = dict(flag.removeprefix("--").split("=") for flag in flags)
+        asked.append(given)
+        Path(given["losses"]).parent.mkdir(exist_ok=True)
+        losses(given["losses"], np.full((3, 4), 0.5 + len(asked) / 100), np.arange(4))
+        return {**figures(0.5 + len(asked) / 100, 0, 0), "model": given["model"]}
+
+    monkeypatch.setattr(rankers, "run_job", job)
+    monkeypatch.setattr(rankers, "FOLDER", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text(rankers.PAGE.read_text())
+    monkeypatch.setattr(rankers, "PAGE", page)
+    request = rankers.RankersRequest(datasets=("frappe-stand-in",))
+    found = rankers.run(request)
+    assert [one["model"] for one in asked] == [*MODELS, "lightgbm"]
+    assert "compute-of" not in asked[-1]
+    assert {one["search"] for one in asked} == {"20"}
+    assert json.loads(json.dumps(found)) == found
+    assert found["frappe-stand-in"]["dlrm"]["against"]["change"] == pytest.approx(0.01 / 0.51)
+    assert "worse: dlrm" in page.read_text()
+    assert rankers.run(request) == found
+    assert len(asked) == len(MODELS) + 1

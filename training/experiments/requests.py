@@ -122,8 +122,8 @@ class ScalingRequest(Reports, Tracks, UsesStudy, ReadsLake):
     )
     axes: tuple[str, ...] = option(
         "the resource that grows, or several one after the other: compute (Wukong's ladder), "
-        "data, dense (all MLPs), dim (embedding width), overarch (the MLP behind the "
-        "interactions), rows (of the tables)",
+        "data, dense (all MLPs), depth (Wukong's layers), dim (embedding width), overarch (the MLP "
+        "behind the interactions), rows (of the tables)",
         flag="--axis",
         parse=functools.partial(_names, "axes", AXES),
         metavar="AXIS[,AXIS]",

@@ -98,20 +98,17 @@ def compared(dataset: str, log: Log) -> dict[str, JsonObject]:
         setting = setting_of(table, table.days(), MEASURED)
         asked.append(f"--data={lake}")
     journal = Journal(place(FOLDER / f"found-{dataset}.jsonl"))
-    found = {}
+    found, files = {}, {}
     for model in (*MODELS, TREES):
         own = [one for one in asked if model != TREES or not one.startswith(_OF_RANKERS)]
         key = hash_of({"model": model, "flags": own, "setting": setting})
-        losses = FOLDER / "losses" / f"{key}.npz"
-        if key not in journal.runs or not losses.exists():
-            flags = (*own, f"--model={model}", f"--losses={losses}")
+        files[model] = FOLDER / "losses" / f"{key}.npz"
+        if key not in journal.runs or not files[model].exists():
+            flags = (*own, f"--model={model}", f"--losses={files[model]}")
             journal.add(key, run_job("training", "benchmark", *flags))
-        found[model] = {**journal.runs[key], "losses": losses}
-    return {
-        model: {**one, "against": against(one.pop("losses"), ours)}
-        for ours in [found[OURS]["losses"]]
-        for model, one in found.items()
-    }
+        found[model] = journal.runs[key]
+    ours = files[OURS]
+    return {model: {**one, "against": against(files[model], ours)} for model, one in found.items()}
 
 
 _OF_RANKERS = ("--batch-size", "--compute-of")
@@ -146,9 +143,9 @@ def section_of(dataset: str, found: Mapping[str, JsonObject]) -> str:
     better = [model for model, one in ordered if one["against"]["high"] < 0]
     worse = [model for model, one in ordered if one["against"]["low"] > 0]
     level = [model for model, _ in ordered if model not in {*better, *worse, OURS}]
-    groups = {"Better than Wukong": better, "level with it": level, "worse": worse}
+    groups = {"better than Wukong": better, "level with it": level, "worse": worse}
     verdict = "; ".join(f"{what}: {', '.join(names) or 'none'}" for what, names in groups.items())
-    return "\n".join([*lines, "", f"{verdict}."])
+    return "\n".join([*lines, "", f"Over users, with these seeds, {verdict}."])
 
 
 def _row(model: str, one: JsonObject) -> str:

@@ -36,7 +36,7 @@ class ScalingRequest:
     """A scaling law from runs on this machine, and its error."""
 
     dataset: str = option("the log", choices=sorted(LOGS), default="synthetic-fields")
-    budget: float = option("minutes of all sweeps together", default=85.0)
+    budget: float = option("minutes of all sweeps together", default=170.0)
     seeds: int = option("runs of each size", default=3)
 
 

@@ -126,4 +126,4 @@ def test_the_command_reads_a_log_whose_users_are_not_pushed(tmp_path, capsys):
     assert figures["params"] >= 2
     assert figures["search"]["settings"] == dataclasses.asdict(TreeSettings())
     assert main([*arguments, "--batch-size=64"]) == 1
-    assert "lightgbm has neither" in json.loads(capsys.readouterr().out)["error"]
+    assert "lightgbm has none of them" in json.loads(capsys.readouterr().out)["error"]

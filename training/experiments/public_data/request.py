@@ -57,7 +57,7 @@ class BenchmarkRequest:
         "examples a step (else the recipe's)", metavar="N", parse=count, default=None
     )
     compute_of: str | None = option(
-        "a training costs at most the FLOP of this one with its epochs (else: its own epochs)",
+        "a training costs at most what this one's epochs do, or one epoch (else: its own)",
         parse=recipe_name,
         metavar="RECIPE",
         default=None,

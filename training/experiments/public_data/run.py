@@ -99,9 +99,11 @@ def run_benchmark(request: BenchmarkRequest) -> dict[str, Any]:
 def _recipe(request: BenchmarkRequest) -> Recipe | None:
     """The recipe with the request's batches; None for LightGBM, which may have neither."""
     if request.model == TREES:
-        if request.recipe or request.batch_size:
+        if request.recipe or request.batch_size or request.compute_of:
             given = f"--recipe {request.recipe}, --batch-size {request.batch_size}"
-            raise ValueError(f"{given}: {TREES} has neither")
+            raise ValueError(
+                f"{given}, --compute-of {request.compute_of}: {TREES} has none of them"
+            )
         return None
     recipe = recipe_for(request.dataset, request.model, request.recipe)
     return recipe.with_training(batch_size=request.batch_size or recipe.training.batch_size)

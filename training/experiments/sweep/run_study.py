@@ -6,6 +6,7 @@ import logging
 from features.cli import SkippedError
 from features.places import Place, put_whole
 from features.schema import Schema
+from training.config.model import WukongConfig
 from training.data.dataset import ExampleTable
 from training.experiments.requests import ScalingRequest
 from training.experiments.scaling.advice import Current, study
@@ -79,4 +80,6 @@ def _current(schema: Schema, champion: Version) -> Current:
     model = recipe_of(champion.recipe).model
     flops = float(cost_of(inputs_of(schema), model).training_flops)
     known = {"compute": flops, "dense": flops, "overarch": flops, "dim": float(model.embedding_dim)}
+    if isinstance(model.interaction, WukongConfig):
+        known["depth"] = float(len(model.interaction.layers))
     return Current(name=champion.version, model=model.interaction.kind, x=known)

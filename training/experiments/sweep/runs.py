@@ -45,7 +45,6 @@ class Outcome:
     key: str
     axis: str
     model: str
-    recipe: str
     label: str
     learning_rate: float
     """Of the dense part."""
@@ -132,7 +131,6 @@ class Runs:
             key=key,
             axis=size.axis,
             model=size.recipe.model.interaction.kind,
-            recipe=size.recipe.name,
             label=size.label,
             learning_rate=rates.dense,
             tables_learning_rate=rates.tables,

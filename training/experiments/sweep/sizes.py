@@ -140,7 +140,8 @@ def _depths(base: Recipe, num_points: int) -> list[Size]:
         recipe = base if model == base.model else _named(base, model, f"{depth} layers")
         if depth > len(stack.layers):
             with contextlib.suppress(ValueError):
-                recipe = recipe_of(f"{base.name}-l{depth}")
+                named = recipe_of(f"{base.name}-l{depth}")
+                recipe = named if named.model == model else recipe
         found.append(Size(axis="depth", label=f"{depth} layers", recipe=recipe))
     return found
 

@@ -47,10 +47,15 @@ class Sweep:
         self.runs, self.points = runs, folder / f"{name}.jsonl"
         self._journal = Journal(folder / f"{name}-runs.jsonl")
         self.seeds, self.budget_seconds = seeds, budget_seconds
-        # Of a size, usually: both learning rates with their neighbours, and the other seeds.
-        self._num_runs = 5 + seeds - 1
+        # Of a size, usually: both learning rates with their neighbours, some of them again when
+        # one has moved, and the other seeds.
+        self._num_runs = 7 + seeds - 1
         self.ends = time.monotonic() + budget_seconds
-        self.outcomes = {key: Outcome(**run) for key, run in self._journal.runs.items()}
+        self.outcomes = {
+            key: Outcome(**run)
+            for key, run in self._journal.runs.items()
+            if run.get("setting") == runs.setting
+        }
         self._known_points = self._points_of_setting()
 
     def run(self, sizes: Sequence[Size]) -> dict[str, object]:
@@ -132,12 +137,14 @@ class Sweep:
 
     def _estimate(self, size: Size) -> float:
         """Seconds that a size will take, from a few of its own steps; 0 when it is done."""
-        asked = (size.axis, size.recipe.name, size.label, self.runs.setting)
-        if any(
-            (one.axis, one.recipe, one.label, one.setting) == asked and one.seed == self.seeds - 1
-            for one in self.outcomes.values()
-        ):
-            return 0.0
+        last = self.seeds - 1
+        judged = {point.key for point in self._known_points}
+        for one in self.outcomes.values():
+            rates = Rates(dense=one.learning_rate, tables=one.tables_learning_rate)
+            key = self.runs.key_of(size, rates, last)
+            # With one seed the search has run it too; its point says that the size is done.
+            if key in self.outcomes and (last or key in judged):
+                return 0.0
         return self._num_runs * self.runs.estimate_seconds(size)
 
     def _log_estimates(self, sizes: Sequence[Size], estimates: Sequence[float]) -> None:
@@ -155,8 +162,7 @@ class Sweep:
         They were judged on other rows, and would bend the curves; the journal still has their runs.
         """
         points = read_points(self.points) if self.points.exists() else []
-        current = {one.key for one in self.outcomes.values() if one.setting == self.runs.setting}
-        kept = [point for point in points if point.key in current]
+        kept = [point for point in points if point.key in self.outcomes]
         if len(kept) < len(points):
             logger.warning(
                 "%s: %d points of other code, schema or days leave the study",

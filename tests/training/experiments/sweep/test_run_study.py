@@ -1,13 +1,14 @@
 """A study ends in advice that a growth can take, or says why there is none yet."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from support.training.commands import run_command
 
 from features.cli import SkippedError
 from training.experiments.scaling.points import read_points
-from training.experiments.sweep.run_study import advice_file, advised_target
+from training.experiments.sweep.run_study import _current, advice_file, advised_target
 
 
 def test_a_study_writes_points_a_page_and_advice(built, tmp_path):
@@ -39,6 +40,15 @@ def test_too_few_steps_for_the_sizes_are_refused(built, tmp_path):
     flags = ("--recipe=wukong-tiny", "--axis=data", "--batch-size=1024")
     asked = ("scaling", "--dataset=synthetic", f"--lake={built.lake}", *folders, *flags)
     assert "4 steps of 1024 examples; too few for 5 sizes" in run_command(*asked, code=1)["error"]
+
+
+def test_production_is_on_every_axis_that_its_recipe_determines(built):
+    def known(recipe):
+        return _current(built.schema, SimpleNamespace(recipe=recipe, version="7")).x
+
+    assert known("wukong-small-l4")["depth"] == 4
+    assert known("wukong-small-l4")["compute"] > known("wukong-small")["compute"]
+    assert "depth" not in known("dlrm-small")
 
 
 def test_too_small_a_budget_is_no_failure(built, tmp_path):

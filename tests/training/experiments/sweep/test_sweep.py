@@ -71,6 +71,31 @@ def test_a_sweep_that_is_done_does_nothing_again(built, swept):
     assert found["estimated_minutes"] == 0
 
 
+def test_what_is_done_of_other_batches_or_of_one_seed_alone_is_not_taken_for_done(built, swept):
+    """The time that a size takes is the budget's, so it must not be 0 by mistake."""
+    folder, sizes, _ = swept
+    registry = Registry(folder / "mlflow", "synthetic-scaling")
+    table = ExampleTable(built.lake, built.schema)
+    other = Runs(table, registry, last=None, batch_size=128)
+    others = Sweep(other, folder / "scaling", seeds=2, budget_seconds=0)
+    assert others._estimate(sizes[0]) > 0
+    of_one = sweep(built, folder, seeds=1)
+    assert of_one._estimate(sizes[0]) == 0
+    of_one._known_points.clear()
+    assert of_one._estimate(sizes[0]) > 0
+
+
+def test_a_journal_of_earlier_code_is_left_as_it_is(built, swept, tmp_path):
+    """Its lines need not have the fields of today."""
+    folder, _, _ = swept
+    shutil.copytree(folder / "scaling", tmp_path / "scaling")
+    journal = tmp_path / "scaling" / "synthetic-runs.jsonl"
+    earlier = {"key": "0" * 16, "axis": "data", "valid_ne": 0.9, "setting": "of other code"}
+    journal.write_text(journal.read_text() + json.dumps(earlier) + "\n")
+    assert earlier["key"] not in sweep(built, tmp_path).outcomes
+    assert len(runs(tmp_path)) == len(runs(folder)) + 1
+
+
 def test_a_line_that_a_kill_cut_off_is_a_run_to_do_again(built, swept, tmp_path):
     folder, sizes, _ = swept
     journal = tmp_path / "scaling" / "synthetic-runs.jsonl"
