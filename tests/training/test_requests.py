@@ -41,7 +41,7 @@ DAY = datetime.date(2025, 1, 6)
         ("evaluate --date=2025-01-06 --anchor-days=-1", "'-1': a whole number, at least 0"),
         ("train --date=2025-01-06 --ranks=0", "'0': a whole number, at least 1"),
         ("upscale --from=champion --to=10", "recipe '10': unknown"),
-        ("scaling --axis=data,depth", "['depth']: axes are ['compute', 'data', 'dense'"),
+        ("scaling --axis=data,height", "['height']: axes are ['compute', 'data', 'dense'"),
         ("export-bench --recipes wukong-small wukong-huge", "recipe 'wukong-huge': unknown"),
         ("worker", "invalid choice: 'worker'"),
     ],
