@@ -31,6 +31,7 @@ from training.experiments.one_pass import setting_of
 MEASURED = "training.experiments.public_data.run"
 OURS, TREES = "wukong", "lightgbm"
 FOLDER = VAR / "quality"
+"""As ``make bench-quality`` has it: most of the lakes are the same."""
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
 
 

@@ -24,6 +24,10 @@ FINALISTS, FINAL_SEEDS = 3, (1, 2)
 """How many of the best settings run again, with which seeds; their mean decides. One seed's AUC is
 off by more than the best settings differ."""
 
+_DECAYS = "decays"
+"""What a trial notes of settings whose schedule decays. After an epoch one whose rates have fallen
+is ahead of one whose rates have not: such trials measure no others, and are not given up."""
+
 S = TypeVar("S")
 Note = Callable[[int, float], None]
 """Takes how many parts of a training are done, from 1, and the validation AUC so far."""
@@ -67,8 +71,8 @@ def best_of(
     Each is tried with one seed; the best three run with two more, and their mean decides.
 
     Once a quarter of the trials were drawn at random, one whose best AUC so far is below the median
-    of those that were trained to their end is given up there. One with which training diverges is
-    logged and is not chosen.
+    of those that were trained to their end is given up there, unless its schedule decays. One with
+    which training diverges is logged and is not chosen.
 
     Args:
         first: Settings that are tried as they are.
@@ -110,7 +114,8 @@ def best_of(
                 raise optuna.TrialPruned(f"valid AUC {auc:.4f} after part {part} of the training")
 
         candidate = drawn(trial)
-        auc = auc_of(candidate, note, f"search {trial.number + 2}/{trials}")
+        watch = _nothing if trial.user_attrs.get(_DECAYS) else note
+        auc = auc_of(candidate, watch, f"search {trial.number + 2}/{trials}")
         found.append((auc, candidate))
         return auc
 
@@ -181,6 +186,7 @@ def _drawn(recipe: Recipe, trial: optuna.Trial) -> Recipe:
         }
         # With 0 epochs there is no schedule that decays: rates are cut on a plateau.
         if epochs := trial.suggest_categorical("decaying_epochs", (0, 1, 2, 3)):
+            trial.set_user_attr(_DECAYS, True)
             tables |= {"cold_epochs": min(epochs, training.cold_epochs), "decay_share": 0.2}
     dense = rate("dense_learning_rate", 3e-4, 5e-3)
     model = dataclasses.replace(
