@@ -151,9 +151,11 @@ def test_items_and_tables_are_in_memory_once(live):
 
 
 def _has_ended(process):
-    """Whether it has closed all that it had; its sockets outlive the list that psutil reads."""
+    """Whether its last thread has: its sockets outlive the list that psutil reads, and the first
+    thread, by which it is called a zombie.
+    """
     try:
-        return process.status() == psutil.STATUS_ZOMBIE
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() == 1
     except psutil.NoSuchProcess:
         return True
 
