@@ -16,6 +16,7 @@ import numpy.typing as npt
 import orjson
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.infer_type import to_grpc_parameters
+from prometheus_client import Histogram
 
 from features.encoding.encode import RequestInputs, RowStatus
 from features.encoding.encoded_table import Statuses
@@ -41,11 +42,18 @@ _RANDOM_A, _RANDOM_B = (1 << 12) - 1, (1 << 62) - 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """A request that is ready to be scored by the version that it began with."""
+    """A request to be scored by the version that it began with."""
 
     request: RankingRequest
-    rows: FeatureRows
+    rows: FeatureRows | None = None
+    """None: they are still to be read."""
     champion: Champion
+
+    @property
+    def read(self) -> FeatureRows:
+        """The rows, which must be there."""
+        assert self.rows is not None
+        return self.rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +64,13 @@ class Ranking:
     candidates: Candidates
     seconds: float
     """The scoring of its batch, without the wait for a thread."""
+
+
+def with_rows(transformer: Transformer, sizes: Histogram, jobs: Sequence[Job]) -> list[Job]:
+    """The same requests with what the store has for them, in one read, which ``sizes`` counts."""
+    sizes.observe(len(jobs))
+    rows = transformer.read([job.request for job in jobs])
+    return [dataclasses.replace(job, rows=own) for job, own in zip(jobs, rows, strict=True)]
 
 
 def score_batch(
@@ -69,7 +84,7 @@ def score_batch(
         is_alone: Whether to score on all cores, where the champion can.
     """
     champion = jobs[0].champion
-    candidates = [transformer.put_together(job.request, job.rows) for job in jobs]
+    candidates = [transformer.put_together(job.request, job.read) for job in jobs]
     inputs = RequestInputs.joined([one.inputs for one in candidates])
     score = (champion.score_alone if is_alone else None) or champion.score
     started = time.perf_counter()

@@ -56,20 +56,38 @@ def _stage_seconds(model: str, name: str) -> "Histogram":
     return STAGE_SECONDS.labels(model, name)
 
 
-def stage(model: str, name: str) -> AbstractContextManager[object]:
+class Stage:
+    """Counts the seconds of a block as those of a stage of a request."""
+
+    def __init__(self, model: str, name: str) -> None:
+        """Args: the model, and the stage's name."""
+        self._seconds = _stage_seconds(model, name)
+        self._ended: float | None = None
+
+    def __enter__(self) -> "Stage":
+        """It begins."""
+        self._began = time.perf_counter()
+        return self
+
+    def end(self, moment: float) -> None:
+        """Say when it ended, of ``time.perf_counter``, where that is before the block's end."""
+        self._ended = moment
+
+    def __exit__(self, *_: object) -> None:
+        """It has ended, if not before."""
+        ended = time.perf_counter() if self._ended is None else self._ended
+        self._seconds.observe(ended - self._began)
+
+
+def stage(model: str, name: str) -> AbstractContextManager[Stage]:
     """Count the seconds of a stage of a request, and make its span where there are spans."""
-    timer: AbstractContextManager[object] = _stage_seconds(model, name).time()
+    timer = Stage(model, name)
     return _timed_span(timer, name) if tracing.is_on() else timer
 
 
-def received(model: str, arrived_at: float) -> None:
-    """Count the stage of a request that was received before it was known which model it asks for.
-
-    Args:
-        model: The model.
-        arrived_at: When it began to arrive, of ``time.monotonic``.
-    """
-    _stage_seconds(model, "receive").observe(time.monotonic() - arrived_at)
+def has_taken(model: str, name: str, seconds: float) -> None:
+    """Count a stage of a request that has ended."""
+    _stage_seconds(model, name).observe(seconds)
 
 
 @contextmanager
@@ -82,9 +100,9 @@ def whole(model: str, arrived_at: float) -> Iterator[None]:
 
 
 @contextmanager
-def _timed_span(timer: AbstractContextManager[object], name: str) -> Iterator[None]:
+def _timed_span(timer: Stage, name: str) -> Iterator[Stage]:
     with timer, tracing.span(name):
-        yield
+        yield timer
 
 
 @contextmanager

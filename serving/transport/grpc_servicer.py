@@ -66,7 +66,7 @@ class RankingServicer(InferenceServicer):
         with tracing.span("receive"):
             content = await self.admission.receive(functools.partial(_content, context), deadline)
         ranker = self._models.ranker(model_in(content))
-        request_metrics.received(ranker.name, arrived_at)
+        request_metrics.has_taken(ranker.name, "receive", time.monotonic() - arrived_at)
         message = Message(
             read=content,
             decode=from_grpc,
