@@ -99,7 +99,7 @@ class Admission:
         Args:
             model: Which it asks for; empty: that is not known yet, and any place will do.
         """
-        kept = sum(
+        kept = self._kept and sum(
             max(0, self._kept - self._inside[other])
             for other in self._models
             if model and other != model
@@ -128,12 +128,12 @@ class Admission:
         """Count a place as taken; RequestError (503) where there is none."""
         self.check_room(model)
         self._inside[model] += 1
-        metrics.IN_FLIGHT.labels(model).inc()
+        metrics.series(metrics.IN_FLIGHT, model).inc()
 
     def give_back(self, model: str) -> None:
         """Count it as free."""
         self._inside[model] -= 1
-        metrics.IN_FLIGHT.labels(model).dec()
+        metrics.series(metrics.IN_FLIGHT, model).dec()
 
 
 class Place:

@@ -68,8 +68,7 @@ class Ranker(kserve.Model):
         self.transformer = Transformer(schema, online=online, items=items)
         self.admission = admission or Admission(settings.limits, [schema.name])
         self.why_not_ready = "no champion has been loaded"
-        self._limits = settings.limits
-        self._store = settings.store
+        self._limits, self._store = settings.limits, settings.store
         self._breaker = StoreCircuitBreaker(
             settings.store.max_seconds, self.transformer.read, model=schema.name
         )
@@ -83,7 +82,6 @@ class Ranker(kserve.Model):
         self._batches = scored(score, name="score", num_threads=settings.scoring.num_workers)
         self._alone = scored(alone, name="score-alone", num_threads=1)
         self._has_team = settings.scoring.num_threads > 1
-        """Whether a request that has the process to itself is scored by several threads."""
         self._at_once = scored(
             score,
             name="read-score",
@@ -115,27 +113,17 @@ class Ranker(kserve.Model):
                 tracing.describe(request_id=call.id)
                 champion, role, arm = self.answering(call)
                 with request_metrics.stage(model, "features") as features:
-                    request = await self._parse(call, place)
-                    job = Job(request=request, champion=champion)
+                    job = Job(request=await self._parse(call, place), champion=champion)
                     with request_metrics.charged(model, champion.version):
-                        if self._is_one_step(request):
-                            ranking = await self._read_and_score(job, place, features)
-                            rows = None if ranking else self._without_store()
-                        else:
-                            ranking, rows = None, await self._look_up(request)
+                        read = await self._read(job, place, features)
                 with request_metrics.charged(model, champion.version):
-                    if ranking is None:
-                        ranking = await self._score(dataclasses.replace(job, rows=rows), place)
+                    ranking = await self._score(read, place) if isinstance(read, Job) else read
                     with request_metrics.stage(model, "respond"):
                         response = RankingResponse.of(self.schema, call, ranking, champion.version)
                         is_large = response.num_bytes > INLINE_BYTES
                         encoded = await place.run(is_large, message.encode, response)
-                request_metrics.count(
-                    *(model, champion.version),
-                    candidates=ranking.candidates,
-                    scores=ranking.scores,
-                )
-                metrics.SECONDS.labels(model).observe(time.perf_counter() - started)
+                request_metrics.count(model, champion.version, ranking.candidates, ranking.scores)
+                metrics.series(metrics.SECONDS, model).observe(time.perf_counter() - started)
                 versions = self.versions
                 if versions.shadow or versions.canary or self.offers.log.share:
                     self.offers.offer(versions, response, ranking, role=role, arm=arm)
@@ -217,6 +205,13 @@ class Ranker(kserve.Model):
         num_values = sum(len(tensor.values) for tensor in call.tensors.values())
         return await place.run(num_values > INLINE_VALUES, parse, self.schema, call, now=_now())
 
+    async def _read(self, job: Job, place: Place, stage: request_metrics.Stage) -> Ranking | Job:
+        """Its ranking or, where another thread is to score it, the job with its rows."""
+        if not self._is_one_step(job.request):
+            return dataclasses.replace(job, rows=await self._look_up(job.request))
+        ranking = await self._read_and_score(job, place, stage)
+        return ranking or dataclasses.replace(job, rows=self._without_store())
+
     def _is_one_step(self, request: RankingRequest) -> bool:
         """Whether the thread that reads goes on to score, as is cheapest.
 
@@ -279,7 +274,7 @@ class Ranker(kserve.Model):
         Versions share the wait for a thread, which would hide the slower one.
         """
         took = time.perf_counter() - since if ranking is None else ranking.seconds
-        metrics.VERSION_SECONDS.labels(self.name, job.champion.version).observe(took)
+        metrics.series(metrics.VERSION_SECONDS, self.name, job.champion.version).observe(took)
 
     async def warm_up(self, call: InferenceCall) -> None:
         """Run a warm-up request, so that the first caller does not wait longer than others.

@@ -109,7 +109,7 @@ class StoreCircuitBreaker(Generic[Job, Rows]):
         if self._failures >= FAILURES:
             logger.warning("store: answers again")
         self._failures = 0
-        metrics.STORE_READS.labels(self._model, "done").inc()
+        metrics.series(metrics.STORE_READS, self._model, "done").inc()
         return read.result()
 
     async def _is_done(self, read: Submitted[Any, Answer], lane: MicroBatcher[Any, Answer]) -> bool:
