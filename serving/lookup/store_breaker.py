@@ -5,7 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from serving.micro_batcher import MicroBatcher, Submitted
 from serving.observability import metrics
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 Job = TypeVar("Job")
 Rows = TypeVar("Rows")
+Step = TypeVar("Step")
 Answer = TypeVar("Answer")
 
 
@@ -85,7 +86,7 @@ class StoreCircuitBreaker(Generic[Job, Rows]):
         return True
 
     async def answer(
-        self, read: Submitted[Any, Answer], lane: MicroBatcher[Any, Answer]
+        self, read: Submitted[Step, Answer], lane: MicroBatcher[Step, Answer]
     ) -> Answer | None:
         """What a job becomes that reads, and may do more once it is prepared; None: not in time.
 
@@ -112,7 +113,9 @@ class StoreCircuitBreaker(Generic[Job, Rows]):
         metrics.series(metrics.STORE_READS, self._model, "done").inc()
         return read.result()
 
-    async def _is_done(self, read: Submitted[Any, Answer], lane: MicroBatcher[Any, Answer]) -> bool:
+    async def _is_done(
+        self, read: Submitted[Step, Answer], lane: MicroBatcher[Step, Answer]
+    ) -> bool:
         """Whether the store answers within a read's budget, which begins when the read does.
 
         On a busy machine a read may begin late, which is no fault of the store. But one that waits
@@ -122,6 +125,7 @@ class StoreCircuitBreaker(Generic[Job, Rows]):
         assert task is not None
         asked_at, num_cancelling = lane.seconds_busy, task.cancelling()
         future = asyncio.wrap_future(read)
+        timer = loop.call_later(self._budget, lambda: look())
 
         def look() -> None:
             nonlocal timer
@@ -129,10 +133,11 @@ class StoreCircuitBreaker(Generic[Job, Rows]):
                 left = self._budget - (lane.seconds_busy - asked_at)
             else:
                 left = self._budget - (time.monotonic() - read.begun)
-            if read.prepared is None:
-                timer = loop.call_later(left, look) if left > 0 else loop.call_soon(future.cancel)
+            if read.prepared is None and left > 0:
+                timer = loop.call_later(left, look)
+            elif read.prepared is None:
+                future.cancel()
 
-        timer = loop.call_later(self._budget, look)
         try:
             # Whatever it raises, the caller of this looks at.
             with contextlib.suppress(Exception):
