@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from http import HTTPStatus
 from typing import ParamSpec, TypeVar
 
@@ -99,7 +99,7 @@ class Admission:
         Args:
             model: Which it asks for; empty: that is not known yet, and any place will do.
         """
-        kept = sum(
+        kept = self._kept and sum(
             max(0, self._kept - self._inside[other])
             for other in self._models
             if model and other != model
@@ -128,12 +128,12 @@ class Admission:
         """Count a place as taken; RequestError (503) where there is none."""
         self.check_room(model)
         self._inside[model] += 1
-        metrics.IN_FLIGHT.labels(model).inc()
+        metrics.series(metrics.IN_FLIGHT, model).inc()
 
     def give_back(self, model: str) -> None:
         """Count it as free."""
         self._inside[model] -= 1
-        metrics.IN_FLIGHT.labels(model).dec()
+        metrics.series(metrics.IN_FLIGHT, model).dec()
 
 
 class Place:
@@ -212,15 +212,21 @@ class Place:
         return await self.wait_for(self._admission.threads.submit(work, *args, **kwargs))
 
     async def wait_for(self, work: "concurrent.futures.Future[Answer]") -> Answer:
-        """What a thread makes; the work does not begin where the request ends before."""
-        try:
+        """What a thread makes; as ``keeping`` has it."""
+        with self.keeping(work):
             return await asyncio.wrap_future(work)
+
+    @contextlib.contextmanager
+    def keeping(self, work: "concurrent.futures.Future[Answer]") -> Iterator[None]:
+        """While a thread's work is waited for, which does not begin where the request ends."""
+        try:
+            yield
         except asyncio.CancelledError:
-            if work.cancel():
-                metrics.DROPPED.labels(self._model).inc()
-            else:
+            if not work.cancel():
                 self._num_users += 1
                 work.add_done_callback(self._on_thread_ended)
+            elif getattr(work, "begun", None) is None:
+                metrics.DROPPED.labels(self._model).inc()
             raise
 
     def _on_late(self) -> None:

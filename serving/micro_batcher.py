@@ -1,6 +1,7 @@
 """Jobs that wait while others are worked on, and are then worked on together.
 
-An idle thread starts at once: no job waits for company. So are features read and candidates scored.
+An idle thread starts at once: no job waits for company. So are features read and candidates scored,
+each in threads of its own or both in one thread, one after the other.
 """
 
 import collections
@@ -28,6 +29,8 @@ class Submitted(concurrent.futures.Future[Answer], Generic[Job, Answer]):
 
     begun: float | None = None
     """The moment, of ``time.monotonic``, at which a thread began with it."""
+    prepared: float | None = None
+    """The moment, of ``time.perf_counter``, at which it had been prepared; None: not yet."""
 
     def __init__(self, job: Job, *, num_rows: int, group: object) -> None:
         """Args: as ``MicroBatcher.submit`` has them."""
@@ -51,6 +54,7 @@ class MicroBatcher(Generic[Job, Answer]):
         num_threads: int,
         sizes: Histogram,
         again_alone: bool = True,
+        prepare: Callable[[Sequence[Job]], Sequence[Job]] | None = None,
     ) -> None:
         """Hold what a batch is given to.
 
@@ -62,6 +66,9 @@ class MicroBatcher(Generic[Job, Answer]):
             sizes: Where the numbers of jobs of the batches are counted.
             again_alone: Whether each job of a batch that failed is tried alone: one of them may be
                 to blame, and the others must not pay for it.
+            prepare: What the same thread does first, one thread at a time: makes of a batch's jobs
+                those that ``work`` takes, or raises to all who wait for them. Until it has, a job
+                can be cancelled.
         """
         self._work = work
         self._name = name
@@ -69,6 +76,7 @@ class MicroBatcher(Generic[Job, Answer]):
         self._most_threads = num_threads
         self._sizes = sizes
         self._again_alone = again_alone
+        self._prepare = prepare
         self._changed = threading.Condition()
         self._waiting: collections.deque[Submitted[Job, Answer]] = collections.deque()
         self._num_threads = 0
@@ -79,7 +87,7 @@ class MicroBatcher(Generic[Job, Answer]):
 
     @property
     def seconds_busy(self) -> float:
-        """How long the threads have worked until now, in all."""
+        """How long the threads have worked, or prepared where they do, until now, in all."""
         with self._changed:
             now = time.monotonic()
             return self._seconds_ended + sum(now - begun for begun in self._begun.values())
@@ -132,17 +140,43 @@ class MicroBatcher(Generic[Job, Answer]):
         number = threading.get_ident()
         with self._changed:
             self._num_idle += 1
-            self._changed.wait_for(lambda: self._waiting)
+            self._changed.wait_for(self._can_begin)
             self._num_idle -= 1
             taken = self._take()
             self._begun[number] = time.monotonic()
-            batch = [one for one in taken if one.set_running_or_notify_cancel()]
-            for one in batch:
+            for one in taken:
                 one.begun = self._begun[number]
-        if batch:
-            self._do(batch)
+        if self._prepare is None:
+            self._do(_begun(taken))
+            self._end(number)
+        elif self._is_prepared(taken, self._prepare):
+            self._do(_begun(taken))
+
+    def _is_prepared(
+        self,
+        batch: Sequence[Submitted[Job, Answer]],
+        prepare: Callable[[Sequence[Job]], Sequence[Job]],
+    ) -> bool:
+        """Whether a batch could be prepared; all who wait for it have the reason where not."""
+        try:
+            for one, job in zip(batch, prepare([one.job for one in batch]), strict=True):
+                one.job, one.prepared = job, time.perf_counter()
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
+            for one in _begun(batch):
+                one.set_exception(error)
+            return False
+        finally:
+            self._end(threading.get_ident())
+        return True
+
+    def _can_begin(self) -> bool:
+        return bool(self._waiting) and not (self._prepare and self._begun)
+
+    def _end(self, number: int) -> None:
         with self._changed:
             self._seconds_ended += time.monotonic() - self._begun.pop(number)
+            if self._prepare:
+                self._changed.notify()
 
     def _take(self) -> list[Submitted[Job, Answer]]:
         """The first that waits, and those behind it for as long as they fit."""
@@ -157,6 +191,8 @@ class MicroBatcher(Generic[Job, Answer]):
         return batch
 
     def _do(self, batch: list[Submitted[Job, Answer]]) -> None:
+        if not batch:
+            return
         self._sizes.observe(len(batch))
         try:
             with tracing.shared([one.context for one in batch]):
@@ -175,3 +211,8 @@ class MicroBatcher(Generic[Job, Answer]):
             logger.exception("%s: %d requests together failed", self._name, len(batch))
             for one in left:
                 self._do([one])
+
+
+def _begun(batch: Sequence[Submitted[Job, Answer]]) -> list[Submitted[Job, Answer]]:
+    """Those that were not cancelled, and cannot be any more."""
+    return [one for one in batch if one.set_running_or_notify_cancel()]

@@ -1,5 +1,6 @@
 """Before versions serve: does their caller still wait, and do they score a warm-up request?"""
 
+import datetime
 import logging
 import threading
 from http import HTTPStatus
@@ -11,7 +12,7 @@ from serving.inference.ranker import Ranker
 from serving.protocol.errors import RequestError
 from serving.protocol.fields import Tensor
 from serving.protocol.inference_request import InferenceCall
-from serving.protocol.ranking_request import input_columns
+from serving.protocol.ranking_request import input_columns, parse
 from serving.routing.serving_versions import Champion
 
 WARM_UP_CANDIDATES = (1, 500)
@@ -68,8 +69,9 @@ def check_scores(champion: Champion, ranker: Ranker) -> None:
     """Score requests of several sizes; ValueError where a score is absent or not finite."""
     for size in WARM_UP_CANDIDATES:
         # A store that is away must not keep a version from being loaded.
-        call = warm_up_request(ranker.schema, size)
-        candidates = ranker.candidates_without_store(call)
+        call, transformer = warm_up_request(ranker.schema, size), ranker.transformer
+        request = parse(ranker.schema, call, now=datetime.datetime.now(datetime.UTC))
+        candidates = transformer.put_together(request, transformer.without_store())
         scores = champion.score(candidates.inputs)
         if len(scores) != size or not np.isfinite(scores).all():
             raise ValueError(f"warm-up scores: {scores[:3]}; {size} finite numbers")

@@ -1,6 +1,7 @@
 """A data set's model: from a request to its answer, in one place."""
 
 import asyncio
+import dataclasses
 import datetime
 import functools
 import time
@@ -12,20 +13,19 @@ import kserve
 from features.online_store.reader import OnlineRows
 from features.schema import Schema
 from serving.admission import Admission, Deadline, Place
-from serving.inference.ranking import Job, Ranking, RankingResponse, score_batch
+from serving.inference.ranking import Job, Ranking, RankingResponse, score_batch, with_rows
 from serving.lookup.item_cache import Items
-from serving.lookup.store_breaker import StoreCircuitBreaker
-from serving.lookup.transformer import Candidates, FeatureRows, Transformer
+from serving.lookup.store_breaker import SMALL_ROWS, StoreCircuitBreaker
+from serving.lookup.transformer import FeatureRows, Transformer
 from serving.micro_batcher import MicroBatcher, Submitted
 from serving.observability import metrics, request_metrics, tracing
-from serving.observability.answered import ALL, Answered, Arm
+from serving.observability.answered import ALL, Arm
 from serving.observability.prediction_log import RequestLog
-from serving.observability.sampling import inclusion
 from serving.protocol.errors import RequestError
 from serving.protocol.inference_request import Encoded, InferenceCall, Message
 from serving.protocol.ranking_request import RankingRequest, input_types, output_types, parse
-from serving.routing.serving_versions import Champion, ServingVersions, WeightedModel, key_of
-from serving.routing.shadow import Shadow, open_pairs
+from serving.routing.offers import Offers
+from serving.routing.serving_versions import Champion, ServingVersions, key_of
 from serving.settings import Settings
 from training.registry.aliases import CHAMPION
 
@@ -68,8 +68,7 @@ class Ranker(kserve.Model):
         self.transformer = Transformer(schema, online=online, items=items)
         self.admission = admission or Admission(settings.limits, [schema.name])
         self.why_not_ready = "no champion has been loaded"
-        self._limits = settings.limits
-        self._store = settings.store
+        self._limits, self._store = settings.limits, settings.store
         self._breaker = StoreCircuitBreaker(
             settings.store.max_seconds, self.transformer.read, model=schema.name
         )
@@ -82,9 +81,16 @@ class Ranker(kserve.Model):
         alone = functools.partial(score, is_alone=True)
         self._batches = scored(score, name="score", num_threads=settings.scoring.num_workers)
         self._alone = scored(alone, name="score-alone", num_threads=1)
-        self.log = RequestLog(schema, settings.logging, key=settings.log_key)
-        self.shadow = Shadow(self.log)
-        self.pairs = open_pairs(self.log)
+        self._has_team = settings.scoring.num_threads > 1
+        self._at_once = scored(
+            score,
+            name="read-score",
+            num_threads=settings.scoring.num_workers,
+            prepare=functools.partial(
+                with_rows, self.transformer, metrics.READ_REQUESTS.labels(schema.name)
+            ),
+        )
+        self.offers = Offers(RequestLog(schema, settings.logging, key=settings.log_key))
         self.versions = ServingVersions()
 
     async def rank(self, message: Message[RankingResponse, Encoded]) -> Encoded:
@@ -106,24 +112,21 @@ class Ranker(kserve.Model):
                 started = time.perf_counter()
                 tracing.describe(request_id=call.id)
                 champion, role, arm = self.answering(call)
-                with request_metrics.stage(model, "features"):
-                    request = await self._parse(call, place)
+                with request_metrics.stage(model, "features") as features:
+                    job = Job(request=await self._parse(call, place), champion=champion)
                     with request_metrics.charged(model, champion.version):
-                        rows = await self._look_up(request)
+                        read = await self._read(job, place, features)
                 with request_metrics.charged(model, champion.version):
-                    job = Job(request=request, rows=rows, champion=champion)
-                    ranking = await self._score(job, place)
+                    ranking = await self._score(read, place) if isinstance(read, Job) else read
                     with request_metrics.stage(model, "respond"):
                         response = RankingResponse.of(self.schema, call, ranking, champion.version)
                         is_large = response.num_bytes > INLINE_BYTES
                         encoded = await place.run(is_large, message.encode, response)
-                request_metrics.count(
-                    *(model, champion.version),
-                    candidates=ranking.candidates,
-                    scores=ranking.scores,
-                )
-                metrics.SECONDS.labels(model).observe(time.perf_counter() - started)
-                self._log(call, ranking, response, role=role, arm=arm)
+                request_metrics.count(model, champion.version, ranking.candidates, ranking.scores)
+                metrics.series(metrics.SECONDS, model).observe(time.perf_counter() - started)
+                versions = self.versions
+                if versions.shadow or versions.canary or self.offers.log.share:
+                    self.offers.offer(versions, response, ranking, role=role, arm=arm)
                 return encoded
 
     @property
@@ -138,10 +141,7 @@ class Ranker(kserve.Model):
     def follow(self, versions: ServingVersions) -> None:
         """Let every request that starts from now on be answered by these versions."""
         before, self.versions = self.versions, versions
-        if not _is_same(before.shadow, versions.shadow):
-            self.shadow.forget()
-        if before.champion is not versions.champion or not _is_same(before.canary, versions.canary):
-            self.pairs.forget()
+        self.offers.forget(before, versions)
         self.ready = versions.champion is not None
 
     def load(self) -> bool:
@@ -155,11 +155,6 @@ class Ranker(kserve.Model):
     def get_output_types(self) -> list[dict[str, object]]:
         """The outputs, for the metadata."""
         return output_types(self.schema)
-
-    def candidates_without_store(self, call: InferenceCall) -> Candidates:
-        """What a call ranks, without the features of the store."""
-        request = parse(self.schema, call, now=_now())
-        return self.transformer.put_together(request, self.transformer.without_store())
 
     def champion(self) -> Champion:
         """The champion; RequestError (503) with the reason where none is loaded."""
@@ -210,78 +205,88 @@ class Ranker(kserve.Model):
         num_values = sum(len(tensor.values) for tensor in call.tensors.values())
         return await place.run(num_values > INLINE_VALUES, parse, self.schema, call, now=_now())
 
+    async def _read(self, job: Job, place: Place, stage: request_metrics.Stage) -> Ranking | Job:
+        """Its ranking or, where another thread is to score it, the job with its rows."""
+        if not self._is_one_step(job.request):
+            return dataclasses.replace(job, rows=await self._look_up(job.request))
+        ranking = await self._read_and_score(job, place, stage)
+        return ranking or dataclasses.replace(job, rows=self._without_store())
+
+    def _is_one_step(self, request: RankingRequest) -> bool:
+        """Whether the thread that reads goes on to score, as is cheapest.
+
+        A large read must not hold up others, a lone request is scored by a thread with a team, and
+        spans belong to the request's own task.
+        """
+        is_small = 0 < self.transformer.num_reads(request) <= SMALL_ROWS
+        is_lone = self._has_team and self.admission.num_inside == 1
+        return is_small and not is_lone and not tracing.is_on()
+
+    async def _read_and_score(
+        self, job: Job, place: Place, stage: request_metrics.Stage
+    ) -> Ranking | None:
+        """Its scores; None where its rows, with which ``stage`` ends, are not there in time."""
+        if not self._breaker.may_ask():
+            return None
+        started, read = time.perf_counter(), _submit(self._at_once, job)
+        ranking, is_late = None, False
+        try:
+            with place.keeping(read):
+                ranking = await self._breaker.answer(read, self._at_once)
+            is_late = ranking is None
+        finally:
+            if read.prepared is not None:
+                stage.end(read.prepared)
+                request_metrics.has_taken(self.name, "score", time.perf_counter() - read.prepared)
+            if not is_late:
+                self._count_seconds(job, read.prepared or started, ranking)
+        return ranking
+
     async def _look_up(self, request: RankingRequest) -> FeatureRows:
         """The rows that are there in time; RequestError (503) where a late store is an error."""
         num_rows = self.transformer.num_reads(request)
         if not num_rows:
             return self.transformer.without_store(is_unavailable=False)
-        rows = await self._breaker.read(request, num_rows=num_rows)
-        if rows is None and self._store.is_strict:
+        return await self._breaker.read(request, num_rows=num_rows) or self._without_store()
+
+    def _without_store(self) -> FeatureRows:
+        """What there is where a read is late; RequestError (503) where that is an error."""
+        if self._store.is_strict:
             limit = f"within {self._store.max_seconds:g} seconds; try again"
             unavailable = HTTPStatus.SERVICE_UNAVAILABLE
             raise RequestError("store", "no answer", limit, status=unavailable)
-        return rows or self.transformer.without_store()
+        return self.transformer.without_store()
 
     async def _score(self, job: Job, place: Place) -> Ranking:
         """Its scores, together with those of requests that wait at the same time."""
         batches = self._alone if self.admission.num_inside == 1 else self._batches
-        started, seconds = time.perf_counter(), None
+        started, ranking = time.perf_counter(), None
         try:
             with request_metrics.stage(self.name, "score"):
                 ranking = await place.wait_for(_submit(batches, job))
-            seconds = ranking.seconds
         finally:
-            # Versions share the wait for a thread, which would hide the slower one. What was never
-            # scored counts with all of its time.
-            took = time.perf_counter() - started if seconds is None else seconds
-            metrics.VERSION_SECONDS.labels(self.name, job.champion.version).observe(took)
+            self._count_seconds(job, started, ranking)
         return ranking
 
-    def _log(
-        self,
-        call: InferenceCall,
-        ranking: Ranking,
-        response: RankingResponse,
-        *,
-        role: str,
-        arm: Arm,
-    ) -> None:
-        """Offer the answer to whoever keeps a sample, or scores one again."""
-        versions, shadow = self.versions, self.versions.shadow
-        if shadow is None and versions.canary is None and not self.log.share:
-            return
-        included = inclusion(
-            response.answer_id,
-            share=self.log.share,
-            role=role,
-            is_degraded=ranking.candidates.is_degraded,
-            mirrored=shadow.share.percent / 100 if shadow else 0.0,
-        )
-        if shadow is None and versions.canary is None and included is None:
-            return
-        answered = Answered(
-            answer_id=response.answer_id,
-            request_id=call.id,
-            answered_at=_now(),
-            model_version=response.model_version,
-            scores=ranking.scores,
-            candidates=ranking.candidates,
-            role=role,
-            arm=arm,
-            inclusion=included,
-        )
-        self.shadow.offer(shadow, answered)
-        self.log.offer(answered)
-        self.pairs.offer(versions.pair_of(response.model_version), answered)
+    def _count_seconds(self, job: Job, since: float, ranking: Ranking | None) -> None:
+        """Count a scoring against its version: its batch's, or what was never scored all its time.
+
+        Versions share the wait for a thread, which would hide the slower one.
+        """
+        took = time.perf_counter() - since if ranking is None else ranking.seconds
+        metrics.series(metrics.VERSION_SECONDS, self.name, job.champion.version).observe(took)
 
     async def warm_up(self, call: InferenceCall) -> None:
         """Run a warm-up request, so that the first caller does not wait longer than others.
 
         It starts the threads, opens the connections, and has torch start its worker threads. The
-        answer is neither logged nor counted; the read and the two batches are counted.
+        answer is neither logged nor counted; the reads and the batches are counted.
         """
         champion, request = self.champion(), parse(self.schema, call, now=_now())
-        job = Job(request=request, rows=await self._look_up(request), champion=champion)
+        job = Job(request=request, champion=champion)
+        if self._breaker.may_ask():
+            await self._breaker.answer(_submit(self._at_once, job), self._at_once)
+        job = dataclasses.replace(job, rows=await self._look_up(request))
         for batches in (self._alone, self._batches):
             ranking = await asyncio.wrap_future(_submit(batches, job))
             RankingResponse.of(self.schema, call, ranking, champion.version).to_grpc()
@@ -293,8 +298,3 @@ def _submit(batches: MicroBatcher[Job, Ranking], job: Job) -> Submitted[Job, Ran
 
 def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
-
-
-def _is_same(before: WeightedModel | None, now: WeightedModel | None) -> bool:
-    """Whether the same model stands there, with whatever share."""
-    return (before.model if before else None) is (now.model if now else None)

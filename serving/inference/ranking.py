@@ -16,6 +16,7 @@ import numpy.typing as npt
 import orjson
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.infer_type import to_grpc_parameters
+from prometheus_client import Histogram
 
 from features.encoding.encode import RequestInputs, RowStatus
 from features.encoding.encoded_table import Statuses
@@ -26,10 +27,8 @@ from serving.protocol.inference_request import InferenceCall
 from serving.protocol.ranking_request import SCORE, RankingRequest, status_output
 from serving.routing.serving_versions import Champion, Scores
 
-_STATUS_TEXT = np.array(
-    ["ok" if status is RowStatus.USABLE else status.name.lower() for status in RowStatus],
-    dtype=np.object_,
-)
+_REASONS = tuple("" if status is RowStatus.USABLE else status.name.lower() for status in RowStatus)
+_STATUS_TEXT = np.array([reason or "ok" for reason in _REASONS], dtype=np.object_)
 _BY_SEVERITY = (RowStatus.USABLE, RowStatus.FUTURE, RowStatus.EXPIRED, RowStatus.UNKNOWN)
 """From harmless to worst: an entity of several tables shows its worst status."""
 _STATUS = np.array(_BY_SEVERITY, dtype=np.int8)
@@ -41,11 +40,18 @@ _RANDOM_A, _RANDOM_B = (1 << 12) - 1, (1 << 62) - 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """A request that is ready to be scored by the version that it began with."""
+    """A request to be scored by the version that it began with."""
 
     request: RankingRequest
-    rows: FeatureRows
+    rows: FeatureRows | None = None
+    """None: they are still to be read."""
     champion: Champion
+
+    @property
+    def read(self) -> FeatureRows:
+        """The rows, which must be there."""
+        assert self.rows is not None
+        return self.rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +62,13 @@ class Ranking:
     candidates: Candidates
     seconds: float
     """The scoring of its batch, without the wait for a thread."""
+
+
+def with_rows(transformer: Transformer, sizes: Histogram, jobs: Sequence[Job]) -> list[Job]:
+    """The same requests with what the store has for them, in one read, which ``sizes`` counts."""
+    sizes.observe(len(jobs))
+    rows = transformer.read([job.request for job in jobs])
+    return [dataclasses.replace(job, rows=own) for job, own in zip(jobs, rows, strict=True)]
 
 
 def score_batch(
@@ -69,7 +82,7 @@ def score_batch(
         is_alone: Whether to score on all cores, where the champion can.
     """
     champion = jobs[0].champion
-    candidates = [transformer.put_together(job.request, job.rows) for job in jobs]
+    candidates = [transformer.put_together(job.request, job.read) for job in jobs]
     inputs = RequestInputs.joined([one.inputs for one in candidates])
     score = (champion.score_alone if is_alone else None) or champion.score
     started = time.perf_counter()
@@ -111,10 +124,9 @@ class Output:
         if self.datatype != "BYTES":
             return np.ascontiguousarray(self.data).tobytes()
         texts = self.data.tolist()
-        prefixed = {}
-        for text in set(texts):
-            encoded = text.encode()
-            prefixed[text] = len(encoded).to_bytes(4, "little") + encoded
+        if texts.count(texts[0]) == len(texts):
+            return _prefixed(texts[0]) * len(texts)
+        prefixed = {text: _prefixed(text) for text in set(texts)}
         return b"".join([prefixed[text] for text in texts])
 
 
@@ -137,10 +149,15 @@ class RankingResponse:
         tensors: dict[str, tuple[str, npt.NDArray[Any]]] = {
             SCORE: ("FP32", np.asarray(ranking.scores, dtype=np.float32))
         }
+        unusable = {
+            name: part.status
+            for name, part in candidates.parts.items()
+            if candidates.num_rows[name][RowStatus.USABLE] < len(part.status)
+        }
         sides = (Role.ITEM,) if schema.user is None else (Role.ITEM, Role.USER)
         for role in sides:
             size = candidates.inputs.num_users if role is Role.USER else len(candidates.inputs)
-            worst = worst_status(schema, role, candidates.statuses, size=size)
+            worst = worst_status(schema, role, unusable, size=size)
             if role is Role.USER and candidates.request.has_many_users:
                 worst = worst[candidates.request.user]
             tensors[status_output(role)] = ("BYTES", _STATUS_TEXT[worst])
@@ -225,6 +242,11 @@ class RankingResponse:
         return serialized
 
 
+def _prefixed(text: str) -> bytes:
+    encoded = text.encode()
+    return len(encoded).to_bytes(4, "little") + encoded
+
+
 def new_answer_id() -> str:
     """A UUID of version 7 (RFC 9562): milliseconds since 1970, then 74 random bits."""
     number = int.from_bytes(os.urandom(10), "big")
@@ -238,12 +260,15 @@ def new_answer_id() -> str:
 def worst_status(
     schema: Schema, role: Role, statuses: Mapping[str, Statuses], *, size: int
 ) -> Statuses:
-    """For each of ``size`` entities of one side, the worst status among its tables."""
-    tables = [statuses[table.name] for table in schema.tables if table.role is role]
-    severities = np.zeros(size, dtype=np.int64)
-    for status in tables:
-        severities = np.maximum(severities, _SEVERITY[status])
-    worst: Statuses = _STATUS[severities]
+    """For each of ``size`` entities of one side, the worst status among its tables.
+
+    A table that ``statuses`` has nothing of is usable in every row, as is usual.
+    """
+    names = (table.name for table in schema.tables if table.role is role)
+    tables = [statuses[name] for name in names if name in statuses]
+    if not tables:
+        return np.full(size, RowStatus.USABLE, dtype=np.int8)
+    worst: Statuses = _STATUS[np.maximum.reduce([_SEVERITY[status] for status in tables])]
     return worst
 
 
@@ -251,9 +276,9 @@ def _parameters(candidates: Candidates) -> dict[str, str | bool | int]:
     """Flags of the whole request: counts of rows that could not be used, by table and reason."""
     parameters: dict[str, str | bool | int] = {"degraded": candidates.is_degraded}
     for table, numbers in candidates.num_rows.items():
-        for status, num_rows in zip(RowStatus, numbers, strict=True):
-            if num_rows and status is not RowStatus.USABLE:
-                parameters[f"num_{status.name.lower()}_{table}"] = num_rows
+        for reason, num_rows in zip(_REASONS, numbers, strict=True):
+            if num_rows and reason:
+                parameters[f"num_{reason}_{table}"] = num_rows
     parameters |= dict.fromkeys(candidates.flags, True)
     if candidates.missing_context:
         parameters["missing_context"] = ",".join(candidates.missing_context)

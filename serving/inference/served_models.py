@@ -95,13 +95,9 @@ class ServedModels(kserve.ModelRepository):
             ValueError: A schema has a column of a name that is the log's own.
         """
         for ranker in self.rankers:
-            ranker.log.start()
-            ranker.shadow.start()
-            ranker.pairs.start()
+            ranker.offers.start()
 
     def stop(self) -> None:
         """End them; what waits to be logged is written."""
         for ranker in self.rankers:
-            ranker.shadow.stop()
-            ranker.pairs.stop()
-            ranker.log.stop()
+            ranker.offers.stop()

@@ -1,6 +1,7 @@
 """How long a request waits for the online store: its budget, and after some failures not at all."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 Job = TypeVar("Job")
 Rows = TypeVar("Rows")
+Step = TypeVar("Step")
+Answer = TypeVar("Answer")
 
 
 class StoreCircuitBreaker(Generic[Job, Rows]):
@@ -68,13 +71,31 @@ class StoreCircuitBreaker(Generic[Job, Rows]):
 
     async def read(self, job: Job, *, num_rows: int = 1) -> Rows | None:
         """What a job asks for; None where it is not there in time."""
+        if not self.may_ask():
+            return None
+        lane = self._small if num_rows <= SMALL_ROWS else self._large
+        return await self.answer(lane.submit(job, num_rows=num_rows), lane)
+
+    def may_ask(self) -> bool:
+        """Whether the store is to be asked now; who is told so asks."""
         now = time.monotonic()
         if self._failures >= FAILURES and now - self._asked_at < PAUSE_SECONDS:
             metrics.STORE_READS.labels(self._model, "skipped").inc()
-            return None
+            return False
         self._asked_at = now
-        lane = self._small if num_rows <= SMALL_ROWS else self._large
-        read = lane.submit(job, num_rows=num_rows)
+        return True
+
+    async def answer(
+        self, read: Submitted[Step, Answer], lane: MicroBatcher[Step, Answer]
+    ) -> Answer | None:
+        """What a job becomes that reads, and may do more once it is prepared; None: not in time.
+
+        Raises what the job raises after it was prepared: that is not the store's fault.
+
+        Args:
+            read: The job.
+            lane: Where it was submitted.
+        """
         try:
             is_done = await self._is_done(read, lane)
         finally:
@@ -83,37 +104,51 @@ class StoreCircuitBreaker(Generic[Job, Rows]):
         if not is_done:
             self._failed("late", None, read.begun)
             return None
-        if error := read.exception():
+        if read.prepared is None and (error := read.exception()):
             self._failed("failed", error, read.begun)
             return None
         if self._failures >= FAILURES:
             logger.warning("store: answers again")
         self._failures = 0
-        metrics.STORE_READS.labels(self._model, "done").inc()
+        metrics.series(metrics.STORE_READS, self._model, "done").inc()
         return read.result()
 
-    async def _is_done(self, read: Submitted[Job, Rows], lane: MicroBatcher[Job, Rows]) -> bool:
+    async def _is_done(
+        self, read: Submitted[Step, Answer], lane: MicroBatcher[Step, Answer]
+    ) -> bool:
         """Whether the store answers within a read's budget, which begins when the read does.
 
         On a busy machine a read may begin late, which is no fault of the store. But one that waits
         is given up when the store has taken a whole budget for those before it.
         """
-        asked_at, future = lane.seconds_busy, asyncio.wrap_future(read)
-        left = self._budget
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        asked_at, num_cancelling = lane.seconds_busy, task.cancelling()
+        future = asyncio.wrap_future(read)
+        timer = loop.call_later(self._budget, lambda: look())
+
+        def look() -> None:
+            nonlocal timer
+            if read.begun is None:
+                left = self._budget - (lane.seconds_busy - asked_at)
+            else:
+                left = self._budget - (time.monotonic() - read.begun)
+            if read.prepared is None and left > 0:
+                timer = loop.call_later(left, look)
+            elif read.prepared is None:
+                future.cancel()
+
         try:
-            while left > 0:
-                done, _ = await asyncio.wait({future}, timeout=left)
-                if done:
-                    return True
-                if read.begun is None:
-                    left = self._budget - (lane.seconds_busy - asked_at)
-                else:
-                    left = self._budget - (time.monotonic() - read.begun)
+            # Whatever it raises, the caller of this looks at.
+            with contextlib.suppress(Exception):
+                await future
+        except asyncio.CancelledError:
+            if task.cancelling() > num_cancelling:
+                raise
             return False
         finally:
-            # Looked at, or cancelled: asyncio would report a failure that no one has looked at.
-            if not future.cancel():
-                future.exception()
+            timer.cancel()
+        return True
 
     def _failed(self, outcome: str, error: BaseException | None, begun: float | None) -> None:
         metrics.STORE_READS.labels(self._model, outcome).inc()

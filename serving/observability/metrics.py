@@ -5,8 +5,23 @@ empty in the counts of calls that were rejected before it was known which model 
 """
 
 import dataclasses
+import functools
+from typing import Protocol, TypeVar, cast
 
 from prometheus_client import Counter, Gauge, Histogram
+
+Metric = TypeVar("Metric", Counter, Gauge, Histogram)
+
+
+class _Series(Protocol):
+    def __call__(self, metric: Metric, /, *labels: str) -> Metric: ...
+
+
+_labelled = functools.cache(lambda metric, *labels: metric.labels(*labels))
+series = cast(_Series, _labelled)
+"""The series of a metric and its labels, looked up once: a request counts in twenty."""
+forget_series = _labelled.cache_clear
+"""To be called where some were removed: they would count for no one."""
 
 REQUESTS = Counter(
     "ranking_requests",

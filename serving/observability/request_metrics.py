@@ -1,7 +1,6 @@
 """What is counted and timed of a request: its stages, its scoring, its answer or its error."""
 
 import contextvars
-import functools
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -29,13 +28,13 @@ from serving.observability.metrics import (
     STAGE_SECONDS,
     VERSION_MEAN_SCORE,
     VERSION_REQUESTS,
+    series,
 )
 
 if TYPE_CHECKING:
-    from prometheus_client import Histogram
-
     from serving.lookup.transformer import Candidates
 
+_STATUSES = tuple(status.name.lower() for status in RowStatus)
 _MODEL: contextvars.ContextVar[str] = contextvars.ContextVar("model", default="")
 """Which model the call asks for that is being answered; empty until it is known."""
 
@@ -50,26 +49,38 @@ def asks_for(model: str) -> None:
         tracing.describe(model=model)
 
 
-@functools.cache
-def _stage_seconds(model: str, name: str) -> "Histogram":
-    """The series of a stage of a model's requests."""
-    return STAGE_SECONDS.labels(model, name)
+class Stage:
+    """Counts the seconds of a block as those of a stage of a request."""
+
+    def __init__(self, model: str, name: str) -> None:
+        """Args: the model, and the stage's name."""
+        self._seconds = series(STAGE_SECONDS, model, name)
+        self._ended: float | None = None
+
+    def __enter__(self) -> "Stage":
+        """It begins."""
+        self._began = time.perf_counter()
+        return self
+
+    def end(self, moment: float) -> None:
+        """Say when it ended, of ``time.perf_counter``, where that is before the block's end."""
+        self._ended = moment
+
+    def __exit__(self, *_: object) -> None:
+        """It has ended, if not before."""
+        ended = time.perf_counter() if self._ended is None else self._ended
+        self._seconds.observe(ended - self._began)
 
 
-def stage(model: str, name: str) -> AbstractContextManager[object]:
+def stage(model: str, name: str) -> AbstractContextManager[Stage]:
     """Count the seconds of a stage of a request, and make its span where there are spans."""
-    timer: AbstractContextManager[object] = _stage_seconds(model, name).time()
+    timer = Stage(model, name)
     return _timed_span(timer, name) if tracing.is_on() else timer
 
 
-def received(model: str, arrived_at: float) -> None:
-    """Count the stage of a request that was received before it was known which model it asks for.
-
-    Args:
-        model: The model.
-        arrived_at: When it began to arrive, of ``time.monotonic``.
-    """
-    _stage_seconds(model, "receive").observe(time.monotonic() - arrived_at)
+def has_taken(model: str, name: str, seconds: float) -> None:
+    """Count a stage of a request that has ended."""
+    series(STAGE_SECONDS, model, name).observe(seconds)
 
 
 @contextmanager
@@ -78,13 +89,13 @@ def whole(model: str, arrived_at: float) -> Iterator[None]:
     try:
         yield
     finally:
-        REQUEST_SECONDS.labels(model).observe(time.monotonic() - arrived_at)
+        series(REQUEST_SECONDS, model).observe(time.monotonic() - arrived_at)
 
 
 @contextmanager
-def _timed_span(timer: AbstractContextManager[object], name: str) -> Iterator[None]:
+def _timed_span(timer: Stage, name: str) -> Iterator[Stage]:
     with timer, tracing.span(name):
-        yield
+        yield timer
 
 
 @contextmanager
@@ -97,7 +108,7 @@ def charged(model: str, version: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        VERSION_REQUESTS.labels(model, version, "failed").inc()
+        series(VERSION_REQUESTS, model, version, "failed").inc()
         raise
 
 
@@ -112,28 +123,28 @@ def count_error(transport: str, code: str, *, status: int) -> None:
     """Count one call that got an error: the server's fault (500), the call's, or too much load."""
     is_ours = status == HTTPStatus.INTERNAL_SERVER_ERROR
     model = _MODEL.get()
-    REQUESTS.labels(model, "failed" if is_ours else "rejected").inc()
+    series(REQUESTS, model, "failed" if is_ours else "rejected").inc()
     ERRORS.labels(model, transport, code).inc()
 
 
 def count(
-    model: str, version: str, *, candidates: "Candidates", scores: npt.NDArray[np.float32]
+    model: str, version: str, candidates: "Candidates", scores: npt.NDArray[np.float32]
 ) -> None:
     """Count one request that a version of a model answered, and say so in its span."""
     tracing.describe(model_version=version, candidates=len(scores), degraded=candidates.is_degraded)
-    mean = float(scores.mean())
-    MEAN_SCORE.labels(model).observe(mean)
-    VERSION_MEAN_SCORE.labels(model, version).observe(mean)
-    ANSWERS.labels(model, version).inc()
+    mean = float(np.add.reduce(scores)) / len(scores)
+    series(MEAN_SCORE, model).observe(mean)
+    series(VERSION_MEAN_SCORE, model, version).observe(mean)
+    series(ANSWERS, model, version).inc()
     outcome = "degraded" if candidates.is_degraded else "complete"
-    REQUESTS.labels(model, outcome).inc()
-    VERSION_REQUESTS.labels(model, version, outcome).inc()
+    series(REQUESTS, model, outcome).inc()
+    series(VERSION_REQUESTS, model, version, outcome).inc()
     for flag in candidates.flags:
         FLAGGED.labels(model, flag).inc()
     for table, numbers in candidates.num_rows.items():
-        for status, num_rows in zip(RowStatus, numbers, strict=True):
+        for status, num_rows in zip(_STATUSES, numbers, strict=True):
             if num_rows:
-                FEATURE_ROWS.labels(model, table, status.name.lower()).inc(num_rows)
+                series(FEATURE_ROWS, model, table, status).inc(num_rows)
     for column in candidates.missing_context:
         MISSING_CONTEXT.labels(model, column).inc()
 

@@ -12,6 +12,7 @@ from serving.observability.metrics import (
     VERSION_MEAN_SCORE,
     VERSION_REQUESTS,
     VERSION_SECONDS,
+    forget_series,
 )
 from training.registry.aliases import CHAMPION
 
@@ -70,4 +71,5 @@ class LoadedVersions:
                 histogram.remove(self._model, version)
             for outcome in _OUTCOMES:
                 VERSION_REQUESTS.remove(self._model, version, outcome)
+        forget_series()
         self._before, self._now = self._now, now

@@ -242,6 +242,8 @@ def _check_supported(field: str, parameters: Container[str]) -> None:
 
 
 def _check_unique(names: Sequence[str]) -> None:
+    if len(set(names)) == len(names):
+        return
     repeated = [name for name, count in collections.Counter(names).items() if count > 1]
     if repeated:
         raise RequestError("outputs", repeated[0], "each name once")

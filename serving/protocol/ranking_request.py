@@ -86,8 +86,10 @@ def parse(schema: Schema, call: InferenceCall, *, now: datetime.datetime) -> Ran
         each[column.name] = _context(column, call.tensors.get(column.name), size)
     users: dict[str, pa.Array] = {}
     user_ids: list[Any] = []
-    user, num_values = np.zeros(size, dtype=np.int64), 1
-    if schema.user is not None:
+    num_values = 1
+    if schema.user is None:
+        user = np.zeros(size, dtype=np.int64)
+    else:
         sent = _required(schema.user, call)
         num_values = _check_count(schema.user, len(sent.values), size)
         user_ids, user = _distinct(sent, size)

@@ -66,7 +66,7 @@ class RankingServicer(InferenceServicer):
         with tracing.span("receive"):
             content = await self.admission.receive(functools.partial(_content, context), deadline)
         ranker = self._models.ranker(model_in(content))
-        request_metrics.received(ranker.name, arrived_at)
+        request_metrics.has_taken(ranker.name, "receive", time.monotonic() - arrived_at)
         message = Message(
             read=content,
             decode=from_grpc,
@@ -103,41 +103,42 @@ class RankingServicer(InferenceServicer):
         self._models.unload(_repository_name(request))
 
 
-class StatusInterceptor(grpc.aio.ServerInterceptor):
-    """Asks for the token; every failure, even of reading a message, is a status with a reason.
+class StatusServer:
+    """Takes the service's handlers to a server as ones that ask for the token.
 
-    To gRPC each call is one whose requests are a stream, which is the same in HTTP/2: a message
-    is then read when we ask for it, and may take as long as we say.
+    Every failure, even of reading a message, is a status with a reason. To gRPC each call is one
+    whose requests are a stream, which is the same in HTTP/2: a message is then read when we ask for
+    it, and may take as long as we say. An interceptor would make a handler for each call.
     """
 
-    def __init__(self, token: str | None, admission: Admission) -> None:
-        """Args: the token that callers must show, if any; and who says how long they may take."""
+    def __init__(self, server: grpc.aio.Server, token: str | None, admission: Admission) -> None:
+        """Args: the server, the token that callers must show, and who says how long they take."""
+        self._server = server
         self._token = token
         self._admission = admission
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """Wrap the method's handler."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:
-            return handler
-        method = handler_call_details.method
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """Nothing: the same handlers follow by their names."""
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        """Answer these methods of a service."""
+        answering = {
+            name: grpc.stream_unary_rpc_method_handler(self._answering(f"/{service}/{name}", one))
+            for name, one in handlers.items()
+        }
+        handler = grpc.method_handlers_generic_handler(service, answering)
+        self._server.add_generic_rpc_handlers((handler,))
+
+    def _answering(self, method: str, handler: Any) -> Callable[..., Awaitable[Any]]:
         token = None if method.endswith(_OPEN_METHODS) else self._token
         behaviour = functools.partial(self._read_and_answer, handler)
-        return grpc.stream_unary_rpc_method_handler(
-            functools.partial(_answer, behaviour, method, token),
-            request_deserializer=None,
-            response_serializer=None,
-        )
-
-    async def _read_and_answer(self, handler: Any, method: str, context: Any) -> bytes:
-        """The answer's bytes; to infer, the request is read by who bounds how many there are."""
         if method.endswith(_INFER):
-            answer: bytes = await handler.unary_unary(None, context)
-            return answer
+            # Who bounds how many requests there are reads them.
+            behaviour = functools.partial(handler.unary_unary, None)
+        return functools.partial(_answer, behaviour, method, token)
+
+    async def _read_and_answer(self, handler: Any, context: Any) -> bytes:
+        """The answer's bytes."""
         deadline = self._admission.deadline(context.time_remaining())
         content = await self._admission.receive(functools.partial(_content, context), deadline)
         if len(content) > MAX_OTHER_BYTES:
@@ -157,7 +158,6 @@ def create_server(
     """
     limits = settings.limits
     server = grpc.aio.server(
-        interceptors=[StatusInterceptor(settings.token, servicer.admission)],
         options=[
             ("grpc.max_receive_message_length", limits.max_body_bytes),
             ("grpc.max_send_message_length", MAX_BODY_BYTES),
@@ -168,7 +168,9 @@ def create_server(
         ],
         maximum_concurrent_rpcs=CALLS_PER_PLACE * limits.max_concurrent,
     )
-    add_GRPCInferenceServiceServicer_to_server(servicer, server)
+    add_GRPCInferenceServiceServicer_to_server(
+        servicer, StatusServer(server, settings.token, servicer.admission)
+    )
     credentials = _credentials(settings.tls)
     if credentials is None:
         server.add_insecure_port(address)
@@ -233,7 +235,7 @@ async def _answer(
     with _traced(method, metadata):
         try:
             check_token(token, metadata.get("authorization"))
-            answer = await behaviour(method, context)
+            answer = await behaviour(context)
         except RequestError as error:
             await _fail(context, method, error.status, str(error))
         except Exception as error:

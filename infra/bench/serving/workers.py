@@ -5,6 +5,7 @@
 Both servers are there at once and take turns, each with the work alone before it. Eight clients
 over gRPC have a connection each: the kernel gives each connection to one worker. ``cores_…`` says
 how many cores the server's processes kept busy: with all of them, more workers answer no more.
+``cpu_ms_…`` is their processor time for each request.
 """
 
 import collections
@@ -67,7 +68,9 @@ def measure(model: Path, *, seconds: float, rounds: int = ROUNDS) -> dict[str, o
                     port, contents, clients=CLIENTS, seconds=seconds, is_shared=False
                 )
                 used = _cpu_seconds(servers[workers]) - before
-                found[f"cores_workers_{workers}"].append(used / (time.perf_counter() - started))
+                cores = used / (time.perf_counter() - started)
+                found[f"cores_workers_{workers}"].append(cores)
+                found[f"cpu_ms_workers_{workers}"].append(cores / served.per_second * 1e3)
                 found["client_cores"].append(served.client_share)
                 rates[workers] = served.per_second
                 found[f"work_share_{SIZE}_workers_{workers}"].append(served.per_second / work)

@@ -148,7 +148,7 @@ def test_only_a_request_that_has_the_server_to_itself_is_scored_on_all_cores(sto
     threads.clear()
     answers_of(ranker, [call(body) for _ in range(3)])
     assert {name for name, _ in threads} == {"one"}
-    assert {thread.rpartition("-")[0] for _, thread in threads} == {"score"}
+    assert {thread.rpartition("-")[0] for _, thread in threads} <= {"score", "read-score"}
 
 
 def test_rows_of_requests_that_wait_for_the_store_are_read_together(body):
@@ -163,7 +163,12 @@ def test_rows_of_requests_that_wait_for_the_store_are_read_together(body):
             return super().read(role, ids)
 
     store = SlowStore(stand_ins.SCHEMA, stand_ins.sample_rows())
-    settings = Settings(store=Store(max_seconds=20), limits=Limits(max_seconds=30))
+    # Without a team for a lone request, which would be read for by another thread.
+    settings = Settings(
+        store=Store(max_seconds=20),
+        limits=Limits(max_seconds=30),
+        scoring=Scoring(torch_threads=1),
+    )
     ranker = Ranker(stand_ins.SCHEMA, online=store, settings=settings)
     ranker.swap(Champion("v", stand_ins.score))
     users = [7, 8, 7, 99]
@@ -243,7 +248,7 @@ def test_an_answer_has_the_role_in_which_its_version_was_chosen(store, body, mon
     old, new = Champion("old", stand_ins.score), Champion("new", slowly)
     share = Share(version="new", percent=100)
     ranker.follow(ServingVersions(champion=old, canary=WeightedModel(model=new, share=share)))
-    monkeypatch.setattr(ranker.log, "offer", logged.append)
+    monkeypatch.setattr(ranker.offers.log, "offer", logged.append)
 
     async def run():
         asked = asyncio.create_task(ranked(ranker, call(body)))

@@ -1,6 +1,8 @@
 """A store that is killed, hangs, or comes back: degraded answers in time, never an error."""
 
 import asyncio
+import dataclasses
+import threading
 import time
 
 import orjson
@@ -33,26 +35,34 @@ def answer(ranker, body):
     return asyncio.run(ranked(ranker, call_of(body)))
 
 
-def ranker_of(settings, store=stand_ins.StandInStore):
-    rows = store(stand_ins.SCHEMA, stand_ins.sample_rows())
-    ranker = Ranker(stand_ins.SCHEMA, online=rows, settings=settings)
-    ranker.swap(Champion("v", stand_ins.score))
-    return ranker
+@pytest.fixture(params=[1, 2], ids=["read-and-scored-by-one-thread", "by-two-threads"])
+def ranker_of(request):
+    """Makes a ranker; a lone request is scored by so many threads, and read for by another then."""
+
+    def made(settings, store=stand_ins.StandInStore):
+        scoring = settings.scoring.model_copy(update={"torch_threads": request.param})
+        rows = store(stand_ins.SCHEMA, stand_ins.sample_rows())
+        settings = dataclasses.replace(settings, scoring=scoring)
+        ranker = Ranker(stand_ins.SCHEMA, online=rows, settings=settings)
+        ranker.swap(Champion("v", stand_ins.score))
+        return ranker
+
+    return made
 
 
-def test_without_the_store_all_are_unknown_and_the_answer_says_why(body):
+def test_without_the_store_all_are_unknown_and_the_answer_says_why(body, ranker_of):
     found = answer(ranker_of(Settings(), DeadStore), body())
     assert found.parameters["store_unavailable"] is found.parameters["degraded"] is True
     assert [list(output.data) for output in found.outputs][1:] == [["unknown"] * 3, ["unknown"]]
 
 
-def test_a_strict_endpoint_refuses_instead(body):
+def test_a_strict_endpoint_refuses_instead(body, ranker_of):
     with pytest.raises(RequestError, match=r"store: 'no answer'; within 0\.1 seconds") as caught:
         answer(ranker_of(Settings(store=Store(is_strict=True)), DeadStore), body())
     assert caught.value.status == 503
 
 
-def test_putting_together_what_was_read_is_not_the_stores_time(body, monkeypatch):
+def test_putting_together_what_was_read_is_not_the_stores_time(body, ranker_of, monkeypatch):
     ranker = ranker_of(Settings(store=Store(max_seconds=BUDGET)))
     together = ranker.transformer.put_together
 
@@ -71,7 +81,9 @@ def test_putting_together_what_was_read_is_not_the_stores_time(body, monkeypatch
     assert [flags(found.parameters) for found in asyncio.run(run())] == [{"degraded": False}] * 3
 
 
-def test_what_fails_after_the_store_has_answered_is_not_the_stores_fault(body, monkeypatch):
+def test_what_fails_after_the_store_has_answered_is_not_the_stores_fault(
+    body, ranker_of, monkeypatch
+):
     ranker = ranker_of(Settings())
 
     def fail(request, rows):
@@ -85,7 +97,9 @@ def test_what_fails_after_the_store_has_answered_is_not_the_stores_fault(body, m
     assert flags(answer(ranker, body()).parameters) == {"degraded": False}
 
 
-def test_inputs_that_cannot_be_put_together_fail_their_own_request_alone(body, monkeypatch):
+def test_inputs_that_cannot_be_put_together_fail_their_own_request_alone(
+    body, ranker_of, monkeypatch
+):
     ranker = ranker_of(Settings(scoring=Scoring(workers=1)))
     together = ranker.transformer.put_together
 
@@ -104,6 +118,36 @@ def test_inputs_that_cannot_be_put_together_fail_their_own_request_alone(body, m
     first, second, failed, last = asyncio.run(run())
     assert isinstance(failed, ArithmeticError)
     assert [flags(one.parameters) for one in (first, second, last)] == [{"degraded": False}] * 3
+
+
+def test_a_store_that_hangs_keeps_no_thread_from_scoring(body, ranker_of):
+    """Not even with one of them, and what was given up is not scored when the store is back."""
+    may_go, scored = threading.Event(), []
+
+    class Hanging(stand_ins.StandInStore):
+        def read(self, role, ids, *, since=None):
+            assert may_go.wait(20)
+            return super().read(role, ids, since=since)
+
+    def score(inputs):
+        scored.append(len(inputs))
+        return stand_ins.score(inputs)
+
+    settings = Settings(store=Store(max_seconds=BUDGET), scoring=Scoring(workers=1))
+    ranker = ranker_of(settings, Hanging)
+    ranker.swap(Champion("v", score))
+
+    async def run():
+        late = await asyncio.gather(*(ranked(ranker, call_of(body())) for _ in range(3)))
+        num_scored, num_inside = sum(scored), ranker.admission.num_inside
+        may_go.set()
+        while (await ranked(ranker, call_of(body()))).parameters["degraded"]:
+            await asyncio.sleep(0.05)
+        return late, num_scored, num_inside
+
+    late, num_scored, num_inside = asyncio.run(asyncio.wait_for(run(), 20))
+    assert [one.parameters["store_unavailable"] for one in late] == [True] * 3
+    assert (num_scored, num_inside) == (3 * 3, 0)
 
 
 class Client:

@@ -5,11 +5,16 @@ import gc
 import threading
 import time
 
+import pytest
+from prometheus_client import Histogram
+
 from serving.lookup import store_breaker
 from serving.lookup.store_breaker import FAILURES, PAUSE_SECONDS, SMALL_ROWS, StoreCircuitBreaker
+from serving.micro_batcher import MicroBatcher
 
 BUDGET, SLACK = 0.15, 0.5
 """Seconds; the second for a machine that does other things too."""
+SIZES = Histogram("sizes", "Of batches.", registry=None)
 
 
 def breaker_of(budget):
@@ -155,3 +160,51 @@ def test_behind_slow_reads_one_waits_its_budget_and_no_more(monkeypatch):
     found, taken = asyncio.run(run())
     assert found == ["rows", "rows", None, None, None, None]
     assert taken < 3 * BUDGET
+
+
+def prepared(work, prepare=list):
+    """A breaker, and jobs that read and then work, which ``answer`` waits for."""
+    breaker = breaker_of(BUDGET)
+    lane = MicroBatcher(work, name="t", max_rows=9, num_threads=1, sizes=SIZES, prepare=prepare)
+    return breaker, lambda job: breaker.answer(lane.submit(job), lane)
+
+
+def test_what_follows_a_read_has_no_budget_and_its_failure_is_not_the_stores():
+    def work(jobs):
+        time.sleep(2 * BUDGET)
+        return [ArithmeticError("ours") if job == "bad" else job for job in jobs]
+
+    async def run():
+        breaker, answer = prepared(work)
+        for _ in range(FAILURES):
+            with pytest.raises(ArithmeticError, match="ours"):
+                await answer("bad")
+        assert breaker.may_ask()
+        return await answer("good")
+
+    assert asyncio.run(run()) == "good"
+
+
+def test_a_read_that_is_late_or_fails_is_followed_by_nothing(caplog):
+    worked, may_go = [], threading.Event()
+
+    def prepare(jobs):
+        if jobs == ["fails"]:
+            raise ConnectionError("away")
+        assert may_go.wait(10)
+        return jobs
+
+    def work(jobs):
+        worked.extend(jobs)
+        return jobs
+
+    async def run():
+        breaker, answer = prepared(work, prepare)
+        found = [await answer("fails") for _ in range(FAILURES - 1)]
+        found.append(await answer("late"))
+        may_go.set()
+        assert [breaker.may_ask() for _ in range(2)] == [True, False]
+        return [*found, await answer("last")]
+
+    assert asyncio.run(run()) == [*[None] * FAILURES, "last"]
+    assert worked == ["last"]

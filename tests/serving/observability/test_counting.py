@@ -150,7 +150,7 @@ def test_a_canarys_answers_are_scored_by_the_champion_too(ranker_of, call):
         return np.roll(stand_ins.score(inputs), 1)
 
     ranker = ranker_of(permuted)
-    ranker.pairs.start()
+    ranker.offers.pairs.start()
 
     def sample(name):
         return prometheus_client.REGISTRY.get_sample_value(name, OF_CANARY)
@@ -171,7 +171,7 @@ def test_a_canarys_answers_are_scored_by_the_champion_too(ranker_of, call):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     # No pair comes between the reads any more.
-    ranker.pairs.stop()
+    ranker.offers.pairs.stop()
     ratio, distance, count = (sample(name) - old for name, old in zip(names, before, strict=True))
     assert ratio / count == pytest.approx(1, abs=1e-6)
     # Of three candidates in the order 1, 2, 3, turned by one place.

@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 from support.serving import stand_ins
 
-from serving.observability.metrics import ANSWERS
+from serving.observability.metrics import ANSWERS, series
 from serving.observability.version_metrics import LoadedVersions
 
 DASHBOARD = Path(__file__).parents[3] / "infra" / "grafana" / "ranking-endpoint.json"
@@ -129,9 +129,11 @@ def test_series_of_versions_that_have_left_are_gone_after_one_more_change():
     for number in range(4):
         version = f"one-of-many-{number}"
         versions.set_roles({"champion": (version, 100.0)})
-        ANSWERS.labels("of-many", version).inc()
+        series(ANSWERS, "of-many", version).inc()
     assert [answered(f"one-of-many-{number}") for number in range(4)] == [None, None, 1, 1]
     versions.set_roles({"champion": ("never-asked", 100.0)})
     versions.set_roles({})
     versions.set_roles({"champion": ("one-of-many-0", 100.0)})
     assert answered("one-of-many-3") is None
+    series(ANSWERS, "of-many", "one-of-many-0").inc()
+    assert answered("one-of-many-0") == 1, "it counts again, where its first series has gone"
