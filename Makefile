@@ -3,9 +3,9 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 VAR := $(or $(RANKING_VAR),var)
-# Tests wait as often as they compute: three at once, of one thread each, keep two cores busy.
+# Tests wait as often as they compute: four at once, of one thread each, keep two cores busy.
 # `python -m pytest` alone runs one after the other. Processes share what the first has compiled.
-SIDE_BY_SIDE := -n 3 --dist loadgroup --no-loadscope-reorder
+SIDE_BY_SIDE := -n 4 --dist loadgroup --no-loadscope-reorder
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 
 .PHONY: help install demo test test-fast check audit up down clean lock docs bench-features bench-train bench-quality bench-models bench-growth bench-scaling bench-export bench-stream bench-gate bench-serve gpu-check images image-base images-test cluster-test drill-train drill-hosts drill-lake drill-life fuzz-serve soak

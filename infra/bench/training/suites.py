@@ -12,6 +12,7 @@ from typing import Any, Literal
 from features.datasets.catalog import known
 from features.options import from_flags, option, parse
 from infra.bench.jobs import LAWS, LOGS, VAR, lake_of, prepare_examples, run_job, show
+from training.experiments.daily.policies import POLICIES
 
 MOVIELENS = "movielens-100k"
 Figures = dict[str, Any]
@@ -72,6 +73,8 @@ def _rolled() -> Figures:
 
 _DAILY = {MOVIELENS: (28, 3), "movielens-1m": (28, 1), "synthetic-shop": (14, 1)}
 """Days that policies of daily training predict, and runs of each."""
+_HOURS = "from scratch daily"
+"""A policy that is left out of the larger data sets: hours of each."""
 
 
 def _daily(dataset: str, lake: Path, last: str) -> Figures:
@@ -79,7 +82,9 @@ def _daily(dataset: str, lake: Path, last: str) -> Figures:
     days, seeds = _DAILY[dataset]
     named = (f"--dataset={dataset}", f"--lake={lake}", f"--date={last}")
     folder = f"--reports={VAR / 'quality' / 'reports'}"
-    found = run_job("training", "daily", *named, f"--days={days}", f"--seeds={seeds}", folder)
+    asked = [name for name in POLICIES if dataset == MOVIELENS or name != _HOURS]
+    flags = (f"--days={days}", f"--seeds={seeds}", f"--policies={','.join(asked)}", folder)
+    found = run_job("training", "daily", *named, *flags)
     names = ("log_loss", "ne", "auc", "calibration")
     ordered = sorted(found["policies"].items(), key=lambda item: item[1]["log_loss"])
     rows = [

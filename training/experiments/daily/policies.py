@@ -46,6 +46,7 @@ USUAL, NEVER = "as the recipe", "never retrained"
 POLICIES = {
     USUAL: Policy(),
     NEVER: Policy(is_warm=False),
+    "from scratch daily": Policy(cold_every=1),
     "from scratch weekly": Policy(cold_every=7),
     "rate 0.03": Policy(rate=0.03),
     "rate 0.3": Policy(rate=0.3),
