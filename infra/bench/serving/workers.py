@@ -2,7 +2,7 @@
 
     python -m infra.bench.serving.workers      # a part of ``make bench-serve``; minutes
 
-Both servers are there at once and take turns, each with the work alone before it. Eight clients
+Both servers are there at once and take turns, each with the work alone before it. Clients
 over gRPC have a connection each: the kernel gives each connection to one worker. ``cores_…`` says
 how many cores the server's processes kept busy: with all of them, more workers answer no more.
 ``cpu_ms_…`` is their processor time for each request.
@@ -34,22 +34,27 @@ class WorkersRequest:
 
     seconds: float = option("of each measurement", default=3.0)
     rounds: int = option("of which the median counts", default=ROUNDS)
+    clients: int = option("over gRPC, each with a connection", default=CLIENTS)
 
 
 def main() -> None:
     """Measure; print one JSON object."""
     request = parse(WorkersRequest, prog="python -m infra.bench.serving.workers")
-    figures = measure(data.prepare(), seconds=request.seconds, rounds=request.rounds)
+    asked = {"rounds": request.rounds, "clients": request.clients}
+    figures = measure(data.prepare(), seconds=request.seconds, **asked)
     sys.stdout.write(json.dumps(figures) + "\n")
 
 
-def measure(model: Path, *, seconds: float, rounds: int = ROUNDS) -> dict[str, object]:
+def measure(
+    model: Path, *, seconds: float, rounds: int = ROUNDS, clients: int = CLIENTS
+) -> dict[str, object]:
     """The figures, by the number of workers: medians, and those of each round.
 
     Args:
         model: Folder of the artifact.
         seconds: Of each measurement.
         rounds: Their number.
+        clients: Who ask at the same time.
     """
     several, contents = max(2, num_cores()), grpc_messages(data.requests(SIZE))
     found: dict[str, list[float]] = collections.defaultdict(list)
@@ -65,7 +70,7 @@ def measure(model: Path, *, seconds: float, rounds: int = ROUNDS) -> dict[str, o
                 work = alone.ask()["work"]
                 before, started = _cpu_seconds(servers[workers]), time.perf_counter()
                 served = load_grpc(
-                    port, contents, clients=CLIENTS, seconds=seconds, is_shared=False
+                    port, contents, clients=clients, seconds=seconds, is_shared=False
                 )
                 used = _cpu_seconds(servers[workers]) - before
                 cores = used / (time.perf_counter() - started)
