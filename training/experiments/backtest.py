@@ -16,16 +16,13 @@ from features.schema import Schema
 from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable, request_groups, user_groups
 from training.data.examples import Examples
-from training.evaluation.comparison import Holdout, compare
+from training.evaluation.comparison import Holdout, Scores, compare
 from training.evaluation.holdout import best_log_loss
+from training.experiments.daily.rolled import from_scratch
 from training.metrics import evaluate, log_losses
-from training.model.inputs import inputs_of
-from training.trainer.first_rows import first_rows
 from training.trainer.loop import fit
-from training.trainer.session import Session
 
 RANKER, REGRESSION, BASE_RATE = "ranker", "logistic regression", "base rate"
-Scores = npt.NDArray[np.float32]
 Rates = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
 
@@ -43,8 +40,7 @@ def run_backtest(
     """
     schema = table.schema
     before = table.days(last=days[0] - datetime.timedelta(days=1))
-    session = Session(inputs_of(schema), recipe, first_rows(table, before))
-    fit(session, table, before, epochs=recipe.training.cold_epochs, is_warm=False)
+    session = from_scratch(table, recipe, before)
     past = _rates(table.read(before), schema)
     scores: dict[str, list[Scores]] = {RANKER: [], REGRESSION: [], BASE_RATE: []}
     predicted = [day for day in days if table.num_rows([day])]

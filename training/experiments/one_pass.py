@@ -28,7 +28,7 @@ WARM_UP, DECAY = 0.03, 0.15
 FACTOR = 2.0
 """Between neighbouring learning rates of a search."""
 _EXPONENTS = range(-9, 10)
-"""Of ``FACTOR``, in a search."""
+"""Of ``FACTOR``, in a search, which begins with 0."""
 _SHUFFLE_ROWS = 65_536
 
 
@@ -134,29 +134,26 @@ def tuned(first: Rates, loss_of: Callable[[Rates], float], *, most: int) -> Rate
         before = chosen
         for field in ("tables", "dense"):
             losses: dict[int, float] = {}
-            while (n := next_to_try(losses, first=0, among=_EXPONENTS, most=most)) is not None:
+            while (n := next_to_try(losses, most=most)) is not None:
                 losses[n] = loss_of(chosen.times(field, n))
             chosen = chosen.times(field, min(losses, key=lambda n: losses[n]))
     return chosen
 
 
-def next_to_try(losses: Mapping[int, float], *, first: int, among: range, most: int) -> int | None:
-    """The next learning rate to try, so that the best has a worse neighbour on both sides.
+def next_to_try(losses: Mapping[int, float], *, most: int) -> int | None:
+    """The exponent of the next rate to try, so that the best has a worse neighbour on both sides.
 
     Args:
-        losses: By the number of a rate in a rising series, those that were tried; infinite where
-            training diverged.
-        first: The number to begin with.
-        among: All numbers.
+        losses: By exponent, those that were tried; infinite where training diverged.
         most: Rates to try at most.
 
     Returns:
         None: the best has them, or ends the series, or enough were tried.
     """
     if not losses:
-        return first
+        return 0
     best = min(losses, key=lambda number: losses[number])
-    near = [number for number in (best + 1, best - 1) if number in among and number not in losses]
+    near = [n for n in (best + 1, best - 1) if n in _EXPONENTS and n not in losses]
     return near[0] if near and len(losses) < most else None
 
 

@@ -46,7 +46,6 @@ _HISTORY = 20
 """Items in a user's bag."""
 
 Score = Callable[[RequestInputs], Any]
-Clock = Callable[[], float]
 
 
 def measure(schema: Schema, recipe: str, folder: Path, *, num_cores: int) -> dict[str, object]:
@@ -125,7 +124,7 @@ def _timed(
     return {name: round(value, 3) for name, value in figures.items()}
 
 
-def _seconds(statement: str, clock: Clock, **names: Any) -> float:
+def _seconds(statement: str, clock: Callable[[], float], **names: Any) -> float:
     """Of a statement on the threads that torch has, once it is warm."""
     timer = Timer(statement, timer=clock, globals=names, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=_SECONDS_OF_CALLS).mean

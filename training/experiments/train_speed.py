@@ -149,7 +149,7 @@ def speed_of_ranks(name: str) -> dict[str, float]:
     return {"samples_per_second": speed, "input_samples_per_second": given, "input_ratio": ratio}
 
 
-def profile(name: str, *, is_compiled: bool, rows: int = 25) -> str:
+def profile(name: str, *, is_compiled: bool) -> str:
     """Where a step's time goes, operator by operator."""
     inputs, recipe = configuration(name, is_compiled=is_compiled)
     session, batches = session_of(inputs, recipe, num_batches=4)
@@ -157,7 +157,7 @@ def profile(name: str, *, is_compiled: bool, rows: int = 25) -> str:
     with torch.profiler.profile() as profiler:
         train(session, batches)
     by = f"self_{session.device.type}_time_total".replace("cuda", "device")
-    return str(profiler.key_averages().table(sort_by=by, row_limit=rows))
+    return str(profiler.key_averages().table(sort_by=by, row_limit=25))
 
 
 def session_of(
@@ -202,9 +202,7 @@ def _input_samples_per_second(inputs: Inputs, recipe: Recipe) -> float:
 def gflops_of_squares(session: Session, squares: Squares | None = None) -> list[float]:
     """GFLOP/s of square matrix products, by size, in the numbers of a session's dense part.
 
-    Args:
-        session: Says the device and the numbers.
-        squares: Which products; None: those of its device.
+    On its device; ``squares`` are else those that there are for it.
     """
     squares = squares or (_SQUARES_ON_CUDA if session.device.type == "cuda" else SQUARES)
     dtype = torch.bfloat16 if session.is_bf16 else torch.float32

@@ -26,14 +26,14 @@ def learning_rate_share(
     decay = round(config.decay_share * total_steps)
     if is_warm:
         return config.final_learning_rate_share * falling(step, total_steps, decay=decay)
-    rising = _rising(step, warm_up=round(config.warm_up_share * total_steps))
+    risen = rising(step, warm_up=round(config.warm_up_share * total_steps))
     if config.decay_share:
-        return rising * falling(step, total_steps, decay=decay)
+        return risen * falling(step, total_steps, decay=decay)
     fallen = (1 - config.final_learning_rate_share) * min(1.0, step / max(1, total_steps))
-    return rising * (1 - fallen)
+    return risen * (1 - fallen)
 
 
-def _rising(step: int, *, warm_up: int) -> float:
+def rising(step: int, *, warm_up: int) -> float:
     """From 1 / ``warm_up`` in the first step to 1 in the last of the warm-up, then 1."""
     return min(1.0, (step + 1) / warm_up) if warm_up else 1.0
 

@@ -9,9 +9,10 @@ from features.places import place
 from training.data.dataset import ExampleTable
 from training.distributed.process_group import process_group
 from training.experiments.growth import compare as comparing
-from training.experiments.growth.arms import Arm, Log, Rates
+from training.experiments.growth.arms import Log
 from training.experiments.growth.compare import compare, rising
 from training.experiments.growth.ratios import (
+    Arm,
     Point,
     Ratio,
     Runs,
@@ -20,7 +21,7 @@ from training.experiments.growth.ratios import (
     ratios,
 )
 from training.experiments.journal import Journal
-from training.experiments.one_pass import START
+from training.experiments.one_pass import START, Rates
 from training.model.grown_config import Operator
 from training.recipes import recipe_of
 
@@ -128,12 +129,11 @@ def runs(**changes) -> Runs:
     values = {
         "scratch": [Point(5, 5.0, 0.6), Point(10, 10.0, 0.5)],
         "grown": [Point(10, 4.0, 0.7), Point(12, 6.0, 0.5), Point(14, 8.0, 0.4)],
-        "parent_flops": 1.0,
         "scratch_days": [0.9, 0.8, 0.7, 0.6, 0.5, 0.4],
         "grown_days": [0.7, 0.54, 0.5],
-        "control_days": [0.6, 0.55, 0.53],
-    }
-    return Runs(**{**values, **changes})
+    } | changes
+    arms = (Arm(values[arm], values[f"{arm}_days"], 0.0) for arm in ("scratch", "grown"))
+    return Runs(*arms, Arm([], [0.6, 0.55, 0.53], 0.0), parent_flops=1.0)
 
 
 def test_the_ratios_are_the_compute_at_which_scratchs_loss_is_reached_and_the_days():
@@ -147,7 +147,7 @@ def test_the_ratios_are_the_compute_at_which_scratchs_loss_is_reached_and_the_da
 
 def test_what_is_not_reached_is_none_and_one_seed_of_it_is_none_of_all():
     never = runs(grown=[Point(10, 4.0, 0.7), Point(12, 6.0, 0.6)])
-    assert flops_at(never.grown, 0.5) is None
+    assert flops_at(never.grown.points, 0.5) is None
     found = ratios([runs(), never])["compute_to_scratch_loss"]
     assert found.value is None
     assert found.by_seed == (pytest.approx(0.6), None)

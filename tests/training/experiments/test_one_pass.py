@@ -22,10 +22,10 @@ def test_too_few_days_are_refused():
 
 def test_a_search_ends_between_two_worse_rates():
     losses = {}
-    while (n := next_to_try(losses, first=0, among=range(-9, 10), most=9)) is not None:
+    while (n := next_to_try(losses, most=9)) is not None:
         losses[n] = abs(n - 2)
     assert sorted(losses) == [0, 1, 2, 3]
-    assert next_to_try({0: 1.0, 1: 0.5}, first=0, among=range(9), most=2) is None
+    assert next_to_try({0: 1.0, 1: 0.5}, most=2) is None
 
 
 def test_each_rate_is_the_best_at_the_others_best():
@@ -47,6 +47,6 @@ def test_each_rate_is_the_best_at_the_others_best():
 
 
 def test_a_search_ends_at_the_series_end_and_leaves_rates_at_which_training_diverged():
-    assert next_to_try({0: 0.5, 1: 0.6}, first=0, among=range(6), most=6) is None
-    assert next_to_try({2: 0.5, 3: math.inf}, first=2, among=range(6), most=6) == 1
-    assert next_to_try({2: math.inf, 3: 0.5}, first=2, among=range(6), most=6) == 4
+    assert next_to_try({-9: 0.5, -8: 0.6}, most=6) is None
+    assert next_to_try({2: 0.5, 3: math.inf}, most=6) == 1
+    assert next_to_try({2: math.inf, 3: 0.5}, most=6) == 4

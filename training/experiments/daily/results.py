@@ -3,31 +3,20 @@
 import dataclasses
 import datetime
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from features.places import place
 from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable, user_groups
-from training.evaluation.comparison import relative_change
+from training.evaluation.comparison import Rows, Scores, relative_change
 from training.experiments.daily.policies import POLICIES, USUAL
-from training.experiments.daily.rolled import Rolled, Scores
-from training.metrics import Metrics, evaluate, log_losses, or_none
+from training.experiments.daily.rolled import Rolled
+from training.metrics import evaluate, log_losses, or_none
 
 _SHOWN = ("log_loss", "ne", "auc", "gauc", "calibration")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Rows:
-    """The predicted rows, in the order of the scores."""
-
-    label: npt.NDArray[np.int64]
-    user: npt.NDArray[np.int64]
-    day: npt.NDArray[np.int64]
-    """Number of the row's day."""
 
 
 def run_policies(
@@ -40,12 +29,8 @@ def run_policies(
 ) -> dict[str, Any]:
     """Every policy over the same days, and NE against age; needs a process group.
 
-    Args:
-        table: The examples.
-        recipe: Of the ranker.
-        days: To predict; the ranker begins with all before the first.
-        names: Policies besides the recipe's own.
-        seeds: Runs of each, of weights and of the order of rows.
+    The ranker begins with all before the first of ``days``; ``names`` are policies besides the
+    recipe's own, and ``seeds`` runs of each, of weights and of the order of rows.
     """
     names = list(dict.fromkeys([USUAL, *names]))
     found: dict[str, list[list[Scores]]] = {name: [] for name in names}
@@ -59,49 +44,46 @@ def run_policies(
             aged.append(rolled.scores_by_age())
         days = rolled.days
     examples, sizes = table.read(days), [table.num_rows([day]) for day in days]
-    users = user_groups(examples, table.schema)
-    rows = _Rows(examples.label, users, np.repeat(np.arange(len(days)), sizes))
+    users, number = user_groups(examples, table.schema), np.repeat(np.arange(len(days)), sizes)
     return {
         "days": [str(day) for day in days],
-        "rows": len(rows.label),
-        "policies": _policies(rows, found),
-        "by_age": by_age(rows.label, rows.day, aged),
+        "rows": len(examples),
+        "policies": _policies(examples.label, users, number, found),
+        "by_age": by_age(examples.label, number, aged),
     }
 
 
-def _policies(rows: _Rows, found: Mapping[str, list[list[Scores]]]) -> dict[str, Any]:
+def _policies(
+    label: Rows, user: Rows, day: Rows, found: Mapping[str, list[list[Scores]]]
+) -> dict[str, Any]:
     losses = {
-        name: np.mean([log_losses(np.concatenate(one), rows.label) for one in runs], axis=0)
+        name: np.mean([log_losses(np.concatenate(one), label) for one in runs], axis=0)
         for name, runs in found.items()
     }
     usual = losses[USUAL]
     return {
         name: {
-            **_means([evaluate(np.concatenate(one), rows.label, rows.user) for one in runs]),
+            **_means(map(np.concatenate, runs), label, user),
             # What a day was learnt from is common to its rows: users alone would not be enough.
-            "log_loss_change": dataclasses.asdict(relative_change(losses[name], usual, rows.day)),
-            "by_day": [_day(rows, number, runs) for number in range(len(runs[0]))],
+            "log_loss_change": dataclasses.asdict(relative_change(losses[name], usual, day)),
+            "by_day": [
+                {"rows": len(scores[0]), **_means(scores, label[day == n], user[day == n])}
+                for n, scores in enumerate(zip(*runs, strict=True))
+            ],
         }
         for name, runs in found.items()
     }
 
 
-def _means(metrics: Sequence[Metrics]) -> dict[str, float | None]:
-    """Of the seeds; None where one is not defined."""
+def _means(runs: Iterable[Scores], label: Rows, user: Rows) -> dict[str, float | None]:
+    """Of the seeds' metrics; None where one is not defined."""
+    metrics = [evaluate(scores, label, user) for scores in runs]
     means = {name: float(np.mean([getattr(one, name) for one in metrics])) for name in _SHOWN}
     return {name: or_none(value) for name, value in means.items()}
 
 
-def _day(rows: _Rows, number: int, runs: Sequence[Sequence[Scores]]) -> dict[str, float | None]:
-    of_day = rows.day == number
-    label, user = rows.label[of_day], rows.user[of_day]
-    return {"rows": len(label), **_means([evaluate(one[number], label, user) for one in runs])}
-
-
 def by_age(
-    label: npt.NDArray[np.int64],
-    day: npt.NDArray[np.int64],
-    aged: Sequence[Sequence[Mapping[int, Scores]]],
+    label: Rows, day: Rows, aged: Sequence[Sequence[Mapping[int, Scores]]]
 ) -> list[dict[str, float]]:
     """By how much rankers of each age are worse than the newest one, on the same rows.
 

@@ -11,6 +11,7 @@ from features.places import Place
 from training.checkpoint.tensors import load_training_state
 from training.config.recipe import Recipe
 from training.data.dataset import ExampleTable
+from training.evaluation.comparison import Scores
 from training.experiments.daily.policies import Policy
 from training.experiments.one_pass import saved
 from training.model.inputs import inputs_of
@@ -18,7 +19,6 @@ from training.trainer.first_rows import first_rows
 from training.trainer.loop import fit
 from training.trainer.session import Session
 
-Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 FEWEST_ROWS = 100
 """Without as many of both labels together a calibration is not fitted."""
@@ -49,7 +49,7 @@ class Rolled:
                 f"days: {len(self._before)} to begin with, {len(self.days)} to predict; at least 1 "
                 "of each with examples"
             )
-        self._first = saved(self._cold(self._before), folder, table)
+        self._first = saved(from_scratch(table, recipe, self._before), folder, table)
 
     def scores(self, policy: Policy) -> list[Scores]:
         """The scores of each day's rows under a policy."""
@@ -57,7 +57,7 @@ class Rolled:
         for number, day in enumerate(self.days):
             known = [*self._before, *self.days[:number]]
             if number and policy.cold_every and number % policy.cold_every == 0:
-                session = self._cold(known)
+                session = from_scratch(self.table, self.recipe, known)
             elif number and policy.is_warm:
                 self._learn(session, known[-1 - policy.replayed_days :])
             found.append(session.predict(self.table.read([day]).inputs))
@@ -85,13 +85,6 @@ class Rolled:
             newest = day
         return found
 
-    def _cold(self, days: Sequence[datetime.date]) -> Session:
-        first = first_rows(self.table, days)
-        session = Session(inputs_of(self.table.schema), self.recipe, first)
-        epochs = self.recipe.training.cold_epochs
-        fit(session, self.table, days, epochs=epochs, is_warm=False)
-        return session
-
     def _begun(self, recipe: Recipe) -> Session:
         session = Session(inputs_of(self.table.schema), recipe, None)
         load_training_state(self._first.tensors, session.model, session.optimizer)
@@ -100,6 +93,13 @@ class Rolled:
     def _learn(self, session: Session, days: Sequence[datetime.date]) -> None:
         epochs = session.config.warm_epochs
         fit(session, self.table, days, epochs=epochs, is_warm=True, has_history=True)
+
+
+def from_scratch(table: ExampleTable, recipe: Recipe, days: Sequence[datetime.date]) -> Session:
+    """A ranker that has learnt some days, and nothing before."""
+    session = Session(inputs_of(table.schema), recipe, first_rows(table, days))
+    fit(session, table, days, epochs=recipe.training.cold_epochs, is_warm=False)
+    return session
 
 
 def recalibrated(

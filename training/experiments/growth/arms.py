@@ -20,14 +20,14 @@ from training.checkpoint.tensors import load_training_state
 from training.config.recipe import Recipe, recipe_from_dict
 from training.data.dataset import ExampleTable
 from training.data.examples import Examples
-from training.experiments.growth.ratios import Point
+from training.experiments.growth.ratios import Arm, Point
 from training.experiments.one_pass import DECAY, WARM_UP, Days, OnePass, Rates, saved
 from training.metrics import log_losses
 from training.model.flops import cost_of
 from training.model.grown_config import Operator
 from training.model.inputs import inputs_of
 from training.trainer.loop import take_steps
-from training.trainer.schedule import falling
+from training.trainer.schedule import falling, rising
 from training.trainer.session import Session
 from training.upscale.upscale import upscale
 
@@ -37,27 +37,8 @@ JUDGED_ROWS = 40_000
 """Rows that an evaluation scores, spread evenly over its days; all where there are fewer."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Arm:
-    """What one ranker of one seed came to."""
-
-    points: Sequence[Point]
-    days: Sequence[float]
-    """Log loss after each day at the full rates, from the start or from when it grew."""
-    max_logit_difference: float
-    """By how much growing moved its logits."""
-
-
 class Log:
-    """One pass over a log, and the rankers that make it.
-
-    Args:
-        table: The examples.
-        small: The ranker that grows.
-        large: What it grows to.
-        batch_size: Of every run.
-        operator: How it grows.
-    """
+    """One pass over a log, and the rankers that make it: a small one, which grows to a large."""
 
     def __init__(
         self,
@@ -107,7 +88,8 @@ class Log:
             has_days: Whether to judge it after each day too, up to the last budget's decay.
         """
         points, moved, warm_up = [], 0.0, round(WARM_UP * ends[0])
-        session = self.one_pass.session(self.inputs, self._recipe(size, seed))
+        recipe = self.one_pass.recipe(self.recipes[size], self.rates[size], seed=seed)
+        session = self.one_pass.session(self.inputs, recipe)
         with tempfile.TemporaryDirectory() as folder:
             trunk = _Trunk(self, session, place(folder), seed, part, has_days, warm_up)
             if grow_at:
@@ -127,9 +109,6 @@ class Log:
         """The log loss on the days that judge."""
         examples = self.examples[part]
         return float(log_losses(session.predict(examples.inputs), examples.label).mean())
-
-    def _recipe(self, size: str, seed: int) -> Recipe:
-        return self.one_pass.recipe(self.recipes[size], self.rates[size], seed=seed)
 
     def _grown(self, session: Session, seed: int) -> tuple[Session, float]:
         """The large ranker with what the small one has learnt, and how far its logits moved."""
@@ -183,9 +162,9 @@ class _Trunk:
         stream = self.log.one_pass.batches(self.seed, skip=self.done)
 
         def share(step: int) -> float:
-            if decay_to is not None:
-                return falling(step, decay_to, decay=decay_to - self.done)
-            return min(1.0, (step + 1) / self.warm_up) if self.warm_up else 1.0
+            if decay_to is None:
+                return rising(step, warm_up=self.warm_up)
+            return falling(step, decay_to, decay=decay_to - self.done)
 
         part = itertools.islice(stream, stop - self.done)
         take_steps(self.session, part, schedule=share, done=self.done)

@@ -8,6 +8,7 @@ compute.
 """
 
 import dataclasses
+import functools
 import logging
 import math
 from typing import Any
@@ -16,8 +17,8 @@ import numpy as np
 
 from training.distributed.divergence import DivergedError
 from training.evaluation.holdout import best_log_loss
-from training.experiments.growth.arms import Arm, Log
-from training.experiments.growth.ratios import Point, Runs, days_to_better, ratios
+from training.experiments.growth.arms import Log
+from training.experiments.growth.ratios import Arm, Point, Runs, days_to_better, ratios
 from training.experiments.journal import Journal, hash_of
 from training.experiments.one_pass import DECAY, START, Rates, setting_of, tuned
 
@@ -65,30 +66,22 @@ def compare(log: Log, journal: Journal, *, share: float, seeds: int, trials: int
     log.rates["grown"] = _rates(
         kept, "grown", "small", first, searched, trials=trials, grow_at=grow_at
     )
-    arms = [_seed(kept, steps, seed) for seed in range(1, seeds + 1)]
-    parent = float(log.flops["small"]) * round(GROW_AT * steps)
-    runs = [
-        Runs(
-            *(one["scratch"].points, one["grown"].points, parent),
-            *(one["scratch"].days, one["grown"].days, one["small"].days),
-        )
-        for one in arms
-    ]
+    runs = [_seed(kept, steps, seed) for seed in range(1, seeds + 1)]
     return {
         "steps": steps,
         "compute_ratio": log.flops["large"] / log.flops["small"],
         "operator": log.operator,
         "learning_rates": {arm: dataclasses.asdict(rates) for arm, rates in log.rates.items()},
         "best_log_loss": best_log_loss(log.table.schema, log.examples["test"]),
-        "max_logit_difference": max(one["grown"].max_logit_difference for one in arms),
+        "max_logit_difference": max(one.grown.max_logit_difference for one in runs),
         **{name: dataclasses.asdict(ratio) for name, ratio in ratios(runs).items()},
         "days": [{"grown": grown, "replay": replay} for grown, replay in map(days_to_better, runs)],
         "arms": {
-            name: _shown([one[name] for one in arms], steps * log.flops["large"])
+            name: _shown([getattr(one, name) for one in runs], steps * log.flops["large"])
             for name in ("small", "scratch", "grown")
         },
         "log_loss_by_day": [
-            {"scratch": one.scratch_days, "grown": one.grown_days, "control": one.control_days}
+            {"scratch": one.scratch.days, "grown": one.grown.days, "control": one.small.days}
             for one in runs
         ],
     }
@@ -123,22 +116,20 @@ class _Kept:
         return Arm(points, run["days"], run["max_logit_difference"])
 
 
-def _seed(kept: _Kept, steps: int, seed: int) -> dict[str, Arm]:
-    """The rankers of a seed; of the small one the days from when the other one grew."""
+def _seed(kept: _Kept, steps: int, seed: int) -> Runs:
     log = kept.log
     grow_at, ratio = round(GROW_AT * steps), log.flops["large"] / log.flops["small"]
-    scratch = [round(one * steps) for one in SCRATCH_SHARES]
+    scratch_ends = [round(one * steps) for one in SCRATCH_SHARES]
     # Where the compute of both parts is so much of the large one's.
-    grown = [round(one * steps + grow_at * (1 - 1 / ratio)) for one in COMPUTE_SHARES]
-    grown = rising([max(steps, math.ceil(grow_at / (1 - DECAY)) + 1), *grown], log.num_steps)
-    small = rising([steps, round(min(log.num_steps, steps * ratio))], log.num_steps)
-    arms = {
-        "scratch": kept.run("large", scratch, seed=seed, has_days=True),
-        "grown": kept.run("small", grown, seed=seed, grow_at=grow_at, has_days=True),
-        "small": kept.run("small", small, seed=seed, has_days=True),
-    }
-    control = arms["small"].days[grow_at // log.day_steps :]
-    return {**arms, "small": dataclasses.replace(arms["small"], days=control)}
+    grown_ends = [round(one * steps + grow_at * (1 - 1 / ratio)) for one in COMPUTE_SHARES]
+    first = max(steps, math.ceil(grow_at / (1 - DECAY)) + 1)
+    grown_ends = rising([first, *grown_ends], log.num_steps)
+    small_ends = rising([steps, round(min(log.num_steps, steps * ratio))], log.num_steps)
+    run = functools.partial(kept.run, seed=seed, has_days=True)
+    scratch, grown = run("large", scratch_ends), run("small", grown_ends, grow_at=grow_at)
+    small = run("small", small_ends)
+    small = dataclasses.replace(small, days=small.days[grow_at // log.day_steps :])
+    return Runs(scratch, grown, small, parent_flops=float(log.flops["small"]) * grow_at)
 
 
 def rising(ends: list[int], most: int) -> list[int]:

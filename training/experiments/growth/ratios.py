@@ -22,20 +22,27 @@ class Point:
 
 
 @dataclasses.dataclass(frozen=True)
+class Arm:
+    """What one ranker of one seed came to."""
+
+    points: Sequence[Point]
+    days: Sequence[float]
+    """Log loss after each day at the full rates, from the start or from when it grew."""
+    max_logit_difference: float
+    """By how much growing moved its logits."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Runs:
     """What one seed's rankers reached."""
 
-    scratch: Sequence[Point]
-    """Of the large one, the last at the end of its log."""
-    grown: Sequence[Point]
+    scratch: Arm
+    """The large one; its last point is at the end of its log."""
+    grown: Arm
+    small: Arm
+    """Trained on; its days are those from when the other one grew."""
     parent_flops: float
     """Of the small one up to when it grew."""
-    scratch_days: Sequence[float]
-    """Log loss of the large one after each day, at the full rates."""
-    grown_days: Sequence[float]
-    """Of the grown one after each day from when it grew."""
-    control_days: Sequence[float]
-    """Of the small one, trained on, after the same days."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +69,11 @@ def ratios(seeds: Sequence[Runs]) -> dict[str, Ratio]:
     """The three figures of a comparison."""
     found = collections.defaultdict[str, list[float | None]](list)
     for runs in seeds:
-        whole, target = runs.scratch[-1].flops, runs.scratch[-1].log_loss
-        reached = flops_at(runs.grown, target)
-        found["compute_to_scratch_loss"].append(reached and reached / whole)
-        found["compute_after_growth"].append(reached and (reached - runs.parent_flops) / whole)
+        last = runs.scratch.points[-1]
+        reached = flops_at(runs.grown.points, last.log_loss)
+        found["compute_to_scratch_loss"].append(reached and reached / last.flops)
+        own = reached and (reached - runs.parent_flops) / last.flops
+        found["compute_after_growth"].append(own)
         grown, replay = days_to_better(runs)
         found["days_to_better"].append(grown / replay if grown and replay else None)
     return {name: Ratio.of(values) for name, values in found.items()}
@@ -87,16 +95,15 @@ def flops_at(points: Sequence[Point], log_loss: float) -> float | None:
 
 
 def days_to_better(runs: Runs) -> tuple[int | None, int | None]:
-    """Days after growing until the grown one is better than the control, and stays so.
+    """Days after growing until the grown one is better than the small one, and stays so.
 
-    And days of replay that one from scratch needs to be better than the control on that day. Each
+    And days of replay that one from scratch needs to be better than the small one on that day. Each
     None where the log ends before.
     """
-    known = min(len(runs.grown_days), len(runs.control_days))
-    losses = np.array([runs.grown_days[:known], runs.control_days[:known]])
-    worse = np.flatnonzero(losses[0] >= losses[1])
-    days = int(worse[-1]) + 2 if len(worse) else 1
-    if days > losses.shape[1]:
+    pairs = [*zip(runs.grown.days, runs.small.days, strict=False)]
+    worse = [day for day, (grown, small) in enumerate(pairs, start=1) if grown >= small]
+    days = worse[-1] + 1 if worse else 1
+    if days > len(pairs):
         return None, None
-    better = np.flatnonzero(np.array(runs.scratch_days) < runs.control_days[days - 1])
+    better = np.flatnonzero(np.array(runs.scratch.days) < runs.small.days[days - 1])
     return days, int(better[0]) + 1 if len(better) else None

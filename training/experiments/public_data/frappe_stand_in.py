@@ -11,14 +11,13 @@ plain MLP, with its settings, comes out near its figures: validation AUC 0.978, 
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+from scipy.special import softmax
 
+from training.bootstrap import FloatArray
 from training.experiments.public_data.data import BenchmarkData, IntArray, Split, split_of
 from training.metrics import log_losses
 from training.model.inputs import Inputs, SparseInput
-
-FloatArray = npt.NDArray[np.float64]
 
 CONTEXTS = {
     "daytime": 7,
@@ -70,7 +69,7 @@ class _World:
         """(uses, kept apps): how likely each kept app is, situations (uses, latent) given."""
         apps = self.app[self.kept[user]] / np.sqrt(_LATENT)
         second, third = 0.7 * situation @ apps.T, 1.5 * (situation * self.user[user]) @ apps.T
-        return _softmax(self.habit[user] + second + third)
+        return np.asarray(softmax(self.habit[user] + second + third, axis=-1))
 
 
 def frappe_stand_in() -> BenchmarkData:
@@ -132,7 +131,7 @@ def _chosen_apps(
     situation = situation / np.sqrt(len(_SITUATION))
     ends = np.cumsum(world.num_uses)
     uses_of = [slice(end - count, end) for end, count in zip(ends, world.num_uses, strict=True)]
-    discovered = _softmax(world.interest)
+    discovered: FloatArray = softmax(world.interest, axis=-1)
     apps = np.empty(NUM_USES, dtype=np.int64)
     for user, uses in enumerate(uses_of):
         shares = world.shares(user, situation[uses])
@@ -150,8 +149,3 @@ def _chosen_apps(
         return found
 
     return apps, probability
-
-
-def _softmax(logits: FloatArray) -> FloatArray:
-    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))

@@ -27,7 +27,7 @@ from training.metrics import Metrics, auc, evaluate, log_losses
 from training.model.flops import cost_of
 from training.trainer.first_rows import NORMALISER_ROWS, FirstRows
 from training.trainer.loop import take_steps
-from training.trainer.schedule import learning_rate_share
+from training.trainer.schedule import learning_rate_share, rising
 from training.trainer.session import Session, WeightAverage
 
 REDUCTION = 0.1
@@ -156,7 +156,7 @@ def _train_epoch(
         if config.decay_share:
             step, steps = (epoch - 1) * total + done, config.cold_epochs * total
             return learning_rate_share(config, step, steps, is_warm=False)
-        return share * (min(1.0, (done + 1) / warm_up) if warm_up else 1.0)
+        return share * rising(done, warm_up=warm_up)
 
     take_steps(
         session,

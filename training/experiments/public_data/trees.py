@@ -80,15 +80,9 @@ def run_trees(
 ) -> SeedResult:
     """Train LightGBM until 50 trees have not raised the validation AUC, and score the best.
 
-    The result's ``epochs`` are trees, and its ``params`` leaves.
-
-    Args:
-        data: The splits.
-        settings: Of the trees.
-        seed: Of rows and columns that are drawn, and of the order of categories.
-        with_test: Whether the test split is scored at the end.
-        after_trees: Is given, after each 50 trees, their number and the best validation AUC so
-            far; what it raises ends the training.
+    The result's ``epochs`` are trees, and its ``params`` leaves. ``seed`` is of rows and columns
+    that are drawn, and of the order of categories. ``after_trees`` is given, after each 50 trees,
+    how often that was and the best validation AUC so far; what it raises ends the training.
 
     Raises:
         ValueError: The training rows are streamed; LightGBM reads them all at once.

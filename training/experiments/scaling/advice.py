@@ -12,7 +12,7 @@ from scipy.interpolate import make_interp_spline
 from features.places import Place
 from training.experiments.scaling.bootstrap import LEVEL, Interval, Observations
 from training.experiments.scaling.curve import Curve, curves_of
-from training.experiments.scaling.points import AXES, Point, is_positive
+from training.experiments.scaling.points import AXES, Point, require_positive
 
 WORTH = 0.0002
 """Smallest relative gain that counts: 0.02 %, significant to the Wukong paper (section 7)."""
@@ -48,10 +48,9 @@ class Current:
         for axis, x in self.x.items():
             if axis not in AXES:
                 raise ValueError(f"current, x: {axis!r}; an axis is one of {sorted(AXES)}")
-            if not is_positive(x):
-                raise ValueError(f"current, x of {axis}: {x!r}; a finite number above 0")
-        if self.ne is not None and not is_positive(self.ne):
-            raise ValueError(f"current, ne: {self.ne!r}; a finite number above 0")
+            require_positive(f"current, x of {axis}", x)
+        if self.ne is not None:
+            require_positive("current, ne", self.ne)
 
 
 def read_current(path: Place) -> Current:

@@ -44,6 +44,8 @@ class Curve:
     observed: Observations
     """The runs' NE."""
     fits: Mapping[Form, Fitted]
+    criteria: Mapping[Form, float]
+    """AICc above the least one, of the forms that have one."""
     draws: Laws
     """Of the floored law; ``draws.at`` is ``expected``, drawn: (draws, points)."""
     notes: tuple[str, ...]
@@ -67,10 +69,12 @@ class Curve:
             raise ValueError(f"{name}, points: {len(observed.x)}; at least {MIN_POINTS} for a law")
         basis, notes_on_noise = independent(observed)
         fits = {form: fit_form(basis, form) for form in Form}
+        known = {form: one.criterion for form, one in fits.items() if one.criterion is not None}
+        above = {form: value - min(known.values()) for form, value in known.items()}
         # Of its own for each curve: the draws of two are compared as if independent.
         draws = draw(basis, fits[Form.FLOOR], seed=zlib.crc32(name.encode()), size=DRAWS)
-        why_no_floor = _why_no_floor(fits, draws, observed)
-        notes = (*notes_on_noise, *_notes_on_forms(fits), why_no_floor)
+        why_no_floor = _why_no_floor(fits[Form.FLOOR], above, draws, observed)
+        notes = (*notes_on_noise, *_notes_on_forms(len(basis.log_loss), above), why_no_floor)
         return cls(
             axis=runs[0].axis,
             model=runs[0].model,
@@ -78,6 +82,7 @@ class Curve:
             points=runs,
             observed=observed,
             fits=fits,
+            criteria=above,
             draws=draws,
             notes=tuple(filter(None, notes)),
             is_floor_identified=not why_no_floor,
@@ -87,11 +92,6 @@ class Curve:
     def law(self) -> Laws:
         """What predicts, of size 1."""
         return self.fits[Form.FLOOR].law
-
-    @property
-    def criteria(self) -> dict[Form, float]:
-        """AICc above the least one, of the forms that have one."""
-        return _above_least(self.fits)
 
     @property
     def may_be_flat(self) -> bool:
@@ -181,12 +181,6 @@ def curves_of(points: Sequence[Point]) -> tuple[list[Curve], list[str]]:
     return found, refused
 
 
-def _above_least(fits: Mapping[Form, Fitted]) -> dict[Form, float]:
-    known = {form: fit.criterion for form, fit in fits.items() if fit.criterion is not None}
-    least = min(known.values())
-    return {form: value - least for form, value in known.items()}
-
-
 _NAMES = {
     Form.FLOOR: "a power law with a floor",
     Form.POWER: "a power law without one",
@@ -194,8 +188,7 @@ _NAMES = {
 }
 
 
-def _notes_on_forms(fits: Mapping[Form, Fitted]) -> list[str]:
-    size, above = len(fits[Form.FLOOR].residuals), _above_least(fits)
+def _notes_on_forms(size: int, above: Mapping[Form, float]) -> list[str]:
     if size < _FEW:
         return [
             f"{size} independent observations are too few for the AICc to tell "
@@ -211,14 +204,14 @@ def _notes_on_forms(fits: Mapping[Form, Fitted]) -> list[str]:
     return [f"The points cannot tell {names}: the AICc differ by {apart:.1f}, less than {_SAME:g}."]
 
 
-def _why_no_floor(fits: Mapping[Form, Fitted], draws: Laws, observed: Observations) -> str | None:
+def _why_no_floor(
+    floor: Fitted, above: Mapping[Form, float], draws: Laws, observed: Observations
+) -> str | None:
     """Why the floor is not identified; None when it is."""
-    floor = fits[Form.FLOOR]
     gamma = Interval.of(floor.law.gamma[0], draws.gamma)
     observed_range = float(np.ptp(observed.means))
     share_at_bound = float(np.mean(draws.beta <= BETA_RANGE[0] * 1.001))
     start = "The floor is not identified: "
-    above = _above_least(fits)
     best = min(above, key=lambda form: above[form])
     if len(floor.residuals) >= _FEW and above[Form.FLOOR] >= _SAME:
         return f"{start}the AICc prefers {_NAMES[best]}."

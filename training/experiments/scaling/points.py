@@ -73,20 +73,16 @@ class Point:
         if self.axis not in AXES:
             raise ValueError(f"axis: {self.axis!r}; one of {sorted(AXES)}")
         for name in ("x", "ne", "log_loss", "training_flops", "examples", "learning_rate"):
-            value = getattr(self, name)
-            if not is_positive(value):
-                raise ValueError(f"{name}: {value!r}; a finite number above 0")
+            require_positive(name, getattr(self, name))
         # A ranker may have no dense part.
-        flops = self.dense_flops_per_example
-        if flops != 0 and not is_positive(flops):
-            raise ValueError(f"dense_flops_per_example: {flops!r}; a finite number, at least 0")
+        if self.dense_flops_per_example != 0:
+            require_positive("dense_flops_per_example, if not 0", self.dense_flops_per_example)
 
 
-def is_positive(value: object) -> bool:
-    """Whether it is a finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value) and value > 0
+def require_positive(name: str, value: object) -> None:
+    """ValueError unless it is a finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"{name}: {value!r}; a finite number above 0")
 
 
 def read_points(path: Place) -> list[Point]:

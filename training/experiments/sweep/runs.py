@@ -29,7 +29,7 @@ from training.model.inputs import Inputs, inputs_of
 from training.recipes import recipe_of
 from training.registry.mlflow_registry import Registry
 from training.trainer.loop import take_steps
-from training.trainer.schedule import falling
+from training.trainer.schedule import falling, rising
 
 logger = logging.getLogger(__name__)
 
@@ -157,9 +157,7 @@ class Runs:
         take_steps(
             session,
             itertools.islice(dataclasses.replace(self.log, table=table).batches(seed), steps),
-            schedule=lambda done: (
-                min(1.0, (done + 1) / warm_up) * falling(done, steps, decay=decay)
-            ),
+            schedule=lambda n: rising(n, warm_up=warm_up) * falling(n, steps, decay=decay),
             after_step=lambda _, step: sizes.append(len(step.batch.label)),
         )
         return judged(self.valid), judged(self.test), sum(sizes)

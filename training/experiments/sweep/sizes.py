@@ -25,6 +25,8 @@ _COLUMNS = 4
 """Embedding widths are multiples of this: the kernels take no others."""
 _WIDTHS = {"mlp", "over_arch", "head", "first", "second", "afn_mlp", "gate", "bottom_mlp"}
 """Fields of configurations that are hidden widths of MLPs."""
+_OF_LAYERS = {"num_fm", "num_linear", "rank", "mlp"}
+"""What a rung of the ladder has less of in each layer."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,12 +44,7 @@ class Size:
 
 
 def sizes_of(axis: str, base: Recipe, *, num_points: int) -> list[Size]:
-    """The sizes of an axis, the smallest first.
-
-    Args:
-        axis: One of ``AXES``.
-        base: What the other resources are held at.
-        num_points: How many sizes.
+    """The sizes of an axis of ``AXES``, the smallest first; ``base`` holds the other resources.
 
     Raises:
         ValueError: Too few sizes, more than the ladder has, or an axis that the ranker has not.
@@ -100,12 +97,15 @@ def _times(width: int, factor: float) -> int:
 
 
 def _widths(values: Any, factor: float, names: Collection[str] = _WIDTHS) -> Any:
-    """A configuration with the hidden widths of some fields so many times as large."""
+    """A configuration with some fields, those of its layers too, so many times as large."""
     changed = {}
     for field in dataclasses.fields(values):
         value = getattr(values, field.name)
         if field.name in names:
-            changed[field.name] = tuple(_times(width, factor) for width in value)
+            is_one = isinstance(value, int)
+            changed[field.name] = (
+                _times(value, factor) if is_one else tuple(_times(one, factor) for one in value)
+            )
         elif field.name == "layers":
             changed[field.name] = tuple(_widths(layer, factor, names) for layer in value)
     return dataclasses.replace(values, **changed)
@@ -158,15 +158,7 @@ def _larger(base: Recipe) -> list[Recipe]:
 def _rung(base: Recipe, depth: int, width: float) -> Recipe:
     stack = base.model.interaction
     assert isinstance(stack, WukongConfig)
-    layers = tuple(
-        dataclasses.replace(
-            _widths(layer, width),
-            num_fm=_times(layer.num_fm, width),
-            num_linear=_times(layer.num_linear, width),
-            rank=_times(layer.rank, width),
-        )
-        for layer in stack.layers[: depth or len(stack.layers)]
-    )
-    smaller = dataclasses.replace(stack, layers=layers)
+    layers = stack.layers[: depth or len(stack.layers)]
+    smaller = _widths(dataclasses.replace(stack, layers=layers), width, _OF_LAYERS)
     model = dataclasses.replace(base.model, interaction=smaller)
     return _named(base, model, f"{len(layers)} layers ×{width:g}")

@@ -92,16 +92,26 @@ class Sweep:
         }
 
     def _size(self, size: Size, rates: Rates, seconds: float, bar: "tqdm[Never]") -> Rates:
-        """The best learning rates of a size, and its points at these."""
+        """The best learning rates of a size, and its points at these.
+
+        Raises:
+            _OverBudgetError: A run that the journal does not have would go beyond the budget.
+        """
         limit = bar.n + seconds * self._num_runs
 
         def outcome(rates: Rates, seed: int) -> Outcome:
             nonlocal seconds
-            found, is_new = self._outcome(size, rates, seed, seconds, bar)
-            if is_new:
-                bar.update(min(seconds, max(0.0, limit - bar.n)))
-                # A whole run is a better estimate than a few timed steps.
-                seconds = found.seconds if math.isfinite(found.valid_ne) else seconds
+            key = self.runs.key_of(size, rates, seed)
+            if key in self.outcomes:
+                return self.outcomes[key]
+            if time.monotonic() + seconds > self.ends:
+                raise _OverBudgetError
+            bar.set_postfix_str(f"{size.label}, {rates}, seed {seed}")
+            found = self.outcomes[key] = self.runs.train(size, rates, seed)
+            self._journal.add(key, dataclasses.asdict(found))
+            bar.update(min(seconds, max(0.0, limit - bar.n)))
+            # A whole run is a better estimate than a few timed steps.
+            seconds = found.seconds if math.isfinite(found.valid_ne) else seconds
             return found
 
         def loss_of(rates: Rates) -> float:
@@ -115,25 +125,6 @@ class Sweep:
                 point = self.runs.point(size, found)
                 append_points(self.points, [point] if point not in self._known_points else [])
         return best
-
-    def _outcome(
-        self, size: Size, rates: Rates, seed: int, seconds: float, bar: "tqdm[Never]"
-    ) -> tuple[Outcome, bool]:
-        """A run, or what the journal has of it; whether it was run now.
-
-        Raises:
-            _OverBudgetError: It would go beyond the budget.
-        """
-        key = self.runs.key_of(size, rates, seed)
-        if key in self.outcomes:
-            return self.outcomes[key], False
-        if time.monotonic() + seconds > self.ends:
-            raise _OverBudgetError
-        bar.set_postfix_str(f"{size.label}, {rates}, seed {seed}")
-        outcome = self.runs.train(size, rates, seed)
-        self.outcomes[key] = outcome
-        self._journal.add(key, dataclasses.asdict(outcome))
-        return outcome, True
 
     def _estimate(self, size: Size) -> float:
         """Seconds that a size will take, from a few of its own steps; 0 when it is done."""
