@@ -235,7 +235,7 @@ class Ranker(kserve.Model):
                 ranking = await self._breaker.answer(read, self._at_once)
             is_late = ranking is None
         finally:
-            if read.prepared is not None:
+            if read.prepared is not None and not is_late:
                 stage.end(read.prepared)
                 request_metrics.has_taken(self.name, "score", time.perf_counter() - read.prepared)
             if not is_late:
